@@ -1,0 +1,89 @@
+"""The node: containerd, the kubelet, kube-proxy and BuildKit, as processes of the host."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.cluster import node_files
+from local.cluster.command import Kubectl
+from local.cluster.containerd import Containerd
+from local.cluster.daemon import Daemon
+from local.cluster.layout import NODE_ADDRESS, NODE_NAME, Layout
+
+RUNTIME_READY_SECONDS = 60.0
+KUBELET_READY_SECONDS = 90.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeTools:
+    """The binaries of the node."""
+
+    kubernetes: Path
+    containerd: Path
+    ctr: Path
+    buildkitd: Path
+    fake_gpus: Path
+    cni_plugins: Path
+
+
+def daemons(layout: Layout, tools: NodeTools) -> tuple[Daemon, ...]:
+    """containerd, BuildKit, the kubelet and kube-proxy, in the order in which they start."""
+
+    def daemon(name: str, executable: Path, *arguments: str, environment: dict[str, str] | None = None) -> Daemon:
+        return Daemon(
+            name=name, executable=executable, arguments=arguments, home=layout.paths.home, logs=layout.logs,
+            environment=environment or {},
+        )  # fmt: skip
+
+    return (
+        # containerd starts its shim by name: the folder of its own binaries comes first.
+        daemon(
+            "containerd",
+            tools.containerd,
+            f"--config={layout.state}/containerd.toml",
+            environment={"PATH": f"{tools.containerd.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        ),
+        daemon(
+            "buildkitd",
+            tools.buildkitd,
+            f"--config={layout.state}/buildkitd.toml",
+            f"--root={layout.buildkit}",
+            f"--addr=unix://{layout.buildkit_socket}",
+        ),
+        daemon(
+            "kubelet",
+            tools.kubernetes,
+            f"--config={layout.state}/kubelet.yaml",
+            f"--kubeconfig={layout.kubeconfig('kubelet')}",
+            f"--root-dir={layout.kubelet}",
+            f"--hostname-override={NODE_NAME}",
+            f"--node-ip={NODE_ADDRESS}",
+        ),
+        daemon("kube-proxy", tools.kubernetes, f"--config={layout.state}/kube-proxy.yaml"),
+    )
+
+
+def start(layout: Layout, tools: NodeTools, kubectl: Kubectl, import_images: Callable[[Containerd], None]) -> bool:
+    """Starts what does not run and waits until the node is Ready; returns whether anything was started.
+
+    ``import_images`` is called once containerd answers and before the kubelet needs its pause image.
+    """
+    node_files.write(layout, cni_plugins=tools.cni_plugins)
+    containerd, buildkitd, kubelet, proxy = daemons(layout, tools)
+    started = containerd.start()
+    ctr = Containerd(tools.ctr, layout.containerd_socket)
+    containerd.wait_until(ctr.answers, RUNTIME_READY_SECONDS)
+    if kubelet.process() is None and not layout.kubelet.exists():
+        ctr.remove_containers()  # of a cluster that is no more
+    import_images(ctr)
+    started |= buildkitd.start()
+    buildkitd.wait_until(layout.buildkit_socket.exists, RUNTIME_READY_SECONDS)
+    started |= kubelet.start()
+    started |= proxy.start()
+    kubelet.wait_until(lambda: node_ready(kubectl), KUBELET_READY_SECONDS)
+    return started
+
+
+def node_ready(kubectl: Kubectl) -> bool:
+    path = '{.status.conditions[?(@.type=="Ready")].status}'
+    return kubectl.jsonpath(f"node/{NODE_NAME}", path) == "True"
