@@ -19,6 +19,8 @@ from local.cluster.layout import (
 VALID_DAYS = 3650
 CLIENT = "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n"
 SERVER = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName={names}\n"
+# One certificate for etcd and its only client, the API server: both are ours, and nobody else has a key.
+ETCD = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\nsubjectAltName=IP:127.0.0.1\n"
 API_SERVER_NAMES = ",".join((
     "DNS:localhost", "DNS:kubernetes", "DNS:kubernetes.default", "DNS:kubernetes.default.svc",
     f"DNS:kubernetes.default.svc.{CLUSTER_DOMAIN}", "IP:127.0.0.1", f"IP:{API_SERVICE_ADDRESS}", f"IP:{NODE_ADDRESS}",
@@ -45,6 +47,8 @@ def create(layout: Layout) -> None:
     try:
         _authority(layout.pki, "ca", "llm-stack-local")
         _authority(layout.pki, "front-proxy-ca", "llm-stack-local-front-proxy")
+        _authority(layout.pki, "etcd-ca", "llm-stack-local-etcd")
+        _leaf(layout.pki, "etcd", "etcd-ca", "/CN=etcd", ETCD)
         _leaf(layout.pki, "apiserver", "ca", "/CN=kube-apiserver", SERVER.format(names=API_SERVER_NAMES))
         _leaf(layout.pki, "kubelet-server", "ca", f"/CN={NODE_NAME}", SERVER.format(names=f"DNS:{NODE_NAME},IP:{NODE_ADDRESS}"))
         _leaf(layout.pki, "apiserver-kubelet-client", "ca", "/O=system:masters/CN=kube-apiserver-kubelet-client", CLIENT)

@@ -1,5 +1,6 @@
 """etcd, the API server, the controller manager and the scheduler, as processes of the host."""
 
+import socket
 from pathlib import Path
 
 from local.cluster import certificates
@@ -8,6 +9,8 @@ from local.cluster.daemon import Daemon
 from local.cluster.layout import (
     API_PORT,
     CONTROLLER_MANAGER_PORT,
+    ETCD_CLIENT_PORT,
+    ETCD_PEER_PORT,
     NODE_ADDRESS,
     POD_CIDR,
     SCHEDULER_PORT,
@@ -26,8 +29,8 @@ NODE_PORTS = "30000-32767"
 def daemons(layout: Layout, kubernetes: Path) -> tuple[Daemon, ...]:
     """The four processes, in the order in which they start; all run the combined binary ``kubernetes``."""
     pki = layout.pki
-    etcd_socket = f"unix://{layout.paths.run}/etcd.sock"
-    peer_socket = f"unix://{layout.paths.run}/etcd-peer.sock"
+    clients = f"https://127.0.0.1:{ETCD_CLIENT_PORT}"
+    peers = f"https://127.0.0.1:{ETCD_PEER_PORT}"
 
     def daemon(name: str, *arguments: str) -> Daemon:
         return Daemon(name=name, executable=kubernetes, arguments=arguments, home=layout.paths.home, logs=layout.logs)
@@ -41,17 +44,30 @@ def daemons(layout: Layout, kubernetes: Path) -> tuple[Daemon, ...]:
             "etcd",
             "--name=llm-stack",
             f"--data-dir={layout.etcd}",
-            # Sockets in a private directory: nobody else on this host can read the cluster's secrets.
-            f"--listen-client-urls={etcd_socket}",
-            f"--advertise-client-urls={etcd_socket}",
-            f"--listen-peer-urls={peer_socket}",
-            f"--initial-advertise-peer-urls={peer_socket}",
-            f"--initial-cluster=llm-stack={peer_socket}",
+            f"--listen-client-urls={clients}",
+            f"--advertise-client-urls={clients}",
+            f"--listen-peer-urls={peers}",
+            f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=llm-stack={peers}",
+            # Other users of this host reach loopback too: nobody reads the cluster's secrets without a certificate.
+            *(
+                f"--{role}{flag}"
+                for role in ("", "peer-")
+                for flag in (
+                    f"cert-file={pki}/etcd.crt",
+                    f"key-file={pki}/etcd.key",
+                    f"trusted-ca-file={pki}/etcd-ca.crt",
+                    "client-cert-auth",
+                )
+            ),
             "--log-level=warn",
         ),
         daemon(
             "kube-apiserver",
-            f"--etcd-servers={etcd_socket}",
+            f"--etcd-servers={clients}",
+            f"--etcd-cafile={pki}/etcd-ca.crt",
+            f"--etcd-certfile={pki}/etcd.crt",
+            f"--etcd-keyfile={pki}/etcd.key",
             f"--bind-address={NODE_ADDRESS}",
             f"--advertise-address={NODE_ADDRESS}",
             f"--secure-port={API_PORT}",
@@ -111,7 +127,12 @@ def start(layout: Layout, kubernetes: Path, kubectl: Kubectl) -> bool:
     layout.etcd.chmod(0o700)  # etcd warns otherwise
     etcd, api_server, *controllers = daemons(layout, kubernetes)
     started = etcd.start()
-    etcd.wait_until((layout.paths.run / "etcd.sock").exists, ETCD_READY_SECONDS)
+    etcd.wait_until(lambda: _listens(ETCD_CLIENT_PORT), ETCD_READY_SECONDS)
     started |= api_server.start()
     api_server.wait_until(lambda: kubectl.succeeds("get", "--raw", "/readyz"), API_READY_SECONDS)
     return any([controller.start() for controller in controllers]) or started
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

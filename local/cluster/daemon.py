@@ -122,6 +122,9 @@ class Daemon:
                 env={**os.environ, **self.environment, MARK: str(self.home)},
             )
         _children.append(child)
+        # Until the kernel has laid out the new program its environment reads empty, and the process would look like a stranger.
+        while child.poll() is None and self.process() is None:
+            time.sleep(POLL_SECONDS / 10)
         return True
 
     def stop(self) -> None:
