@@ -26,6 +26,10 @@ class Containerd:
         """The names of all images."""
         return set(output(self.command("images", "list", "--quiet")).split())
 
+    def pulls(self, name: str, timeout: float) -> bool:
+        """Whether the image could be pulled from its registry within ``timeout`` seconds."""
+        return succeeds(self.command("images", "pull", "--local", name), timeout)
+
     def import_image(self, archive: Path) -> None:
         """Loads an OCI archive under the names written in it and unpacks it."""
         output(self.command("images", "import", "--local", str(archive)), timeout=IMPORT_SECONDS)

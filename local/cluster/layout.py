@@ -29,6 +29,9 @@ SCHEDULER_PORT = 10259
 PROXY_HEALTH_PORT = 10256
 PROXY_METRICS_PORT = 10249
 
+# The root of every control group of ours, so that nobody else's pods are ever taken for ours.
+CGROUP = "llm-stack"
+
 PAUSE_IMAGE = "localhost/llm-stack/pause:1"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.cluster import node_files
+from local.cluster import cgroups, node_files
 from local.cluster.command import Kubectl
 from local.cluster.containerd import Containerd
 from local.cluster.daemon import Daemon
@@ -68,6 +68,7 @@ def start(layout: Layout, tools: NodeTools, kubectl: Kubectl, import_images: Cal
 
     ``import_images`` is called once containerd answers and before the kubelet needs its pause image.
     """
+    cgroups.create()
     node_files.write(layout, cni_plugins=tools.cni_plugins)
     containerd, buildkitd, kubelet, proxy = daemons(layout, tools)
     started = containerd.start()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from local.cluster.containerd import NAMESPACE
 from local.cluster.layout import (
+    CGROUP,
     CLUSTER_DOMAIN,
     DNS_ADDRESS,
     KUBELET_HEALTH_PORT,
@@ -91,6 +92,7 @@ def _buildkit(layout: Layout) -> str:
   address = "{layout.containerd_socket}"
   namespace = "{NAMESPACE}"
   networkMode = "host"
+  defaultCgroupParent = "/{CGROUP}/buildkit"
   gc = true
   [[worker.containerd.gcpolicy]]
     all = true
@@ -108,6 +110,7 @@ def _kubelet(layout: Layout) -> str:
         "healthzPort": KUBELET_HEALTH_PORT,
         "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",
         "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{CGROUP}",
         "failCgroupV1": False,  # many hosts still mount the old hierarchy; the kubelet refuses it by default since 1.35
         "failSwapOn": False,
         "makeIPTablesUtilChains": False,  # kube-proxy in nftables mode needs none of the kubelet's chains
