@@ -15,7 +15,7 @@ from local.screen import LocalError, Step
 
 POD_STOP_SECONDS = 3.0  # nobody waits for these pods any more; enough for an orderly end of a file being written
 UNMOUNT_ROUNDS = 3  # a mount under a mount may need the other to go first
-# The kubelet and the CNI library write here whatever their directories are set to; each entry is known to be ours by its name.
+# The kubelet and the CNI library write here whatever their directories are set to; an entry of ours names our directories.
 CNI_RESULTS = Path("/var/lib/cni/results")
 CONTAINER_LOG_LINKS = Path("/var/log/containers")
 DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
@@ -62,7 +62,7 @@ def _unmount(layout: Layout) -> None:
 
 def _remove_traces(layout: Layout) -> None:
     for result in _entries(CNI_RESULTS):
-        if result.name.startswith("llm-stack-"):
+        if f'"netns":"{layout.paths.run}/' in result.read_text():
             result.unlink()
     for link in _entries(CONTAINER_LOG_LINKS):
         if link.is_symlink() and str(link.readlink()).startswith(f"{layout.state}/"):

@@ -1,0 +1,63 @@
+"""The embedded cluster as a whole: up, down, and what it is doing."""
+
+import shutil
+from dataclasses import dataclass
+
+from local.cluster import addons, base_image, control_plane, images, network, node, preflight, teardown
+from local.cluster.command import Kubectl
+from local.cluster.containerd import Containerd
+from local.cluster.daemon import marked_processes
+from local.cluster.layout import Layout
+from local.paths import Paths
+from local.screen import Screen
+from local.toolchain import Tools
+
+ADDONS_SECONDS = 40.0  # seen on two cores
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One node, its add-ons and its images, described by a state directory and the tools that run it."""
+
+    paths: Paths
+    tools: Tools
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.paths)
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return Kubectl(self.tools.kubectl, self.layout.kubeconfig())
+
+    def up(self, screen: Screen, fake_gpus: int = 0) -> None:
+        """Makes the cluster run as declared; what runs already is left alone."""
+        layout = self.layout
+        for directory in (layout.state, layout.archives):
+            directory.mkdir(parents=True, exist_ok=True)
+        preflight.check(layout)
+        with screen.step("Network"):
+            network.set_up(layout)
+        with screen.step("Control plane"):
+            control_plane.start(layout, self.tools.kube, self.kubectl)
+        with screen.step("Node"):
+            node.start(layout, self.tools, self.kubectl, lambda ctr: images.provide(ctr, addons.images(self.tools), layout.archives))
+            node.offer_gpus(layout, self.tools, self.kubectl, fake_gpus)
+        with screen.step("DNS, KEDA, Prometheus", ADDONS_SECONDS) as step:
+            addons.install(self.kubectl, self.tools, step)
+        with screen.step("Base image", base_image.EXPECTED_SECONDS) as step:
+            base_image.provide(Containerd(self.tools.ctr, layout.containerd_socket), layout.archives, step)
+
+    @staticmethod
+    def down(paths: Paths, screen: Screen, *, purge: bool = False) -> None:
+        """Takes everything off the host; needs no tools, so that it works from any checkout and after any accident."""
+        with screen.step("Stopping the cluster") as step:
+            teardown.tear_down(Layout(paths), step)
+        if purge and paths.home.exists():
+            with screen.step(f"Removing {paths.home}"):
+                shutil.rmtree(paths.home)
+
+    @staticmethod
+    def running(paths: Paths) -> list[str]:
+        """The names of the cluster's processes that are alive."""
+        return sorted({process.name for process in marked_processes(paths.home)})
