@@ -1,0 +1,180 @@
+"""`python -m local up | status | down | logs | ask | env`: the stack on this machine."""
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from local import ask, model, plugins, project, toolchain
+from local.cluster.cluster import Cluster
+from local.cluster.layout import CONTEXT
+from local.environment import link_stand_ins, shell, variables
+from local.paths import Paths
+from local.screen import LocalError, Screen, duration
+
+GIGABYTE = 10**9
+INTERRUPTED = 130  # a shell's status for a command that Ctrl-C ended
+QUESTION = "Say hello in one short sentence."
+STACK_SECONDS = 60.0
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    screen = Screen()
+    try:
+        _COMMANDS[options.command](options, Paths(), screen)
+    except LocalError as error:
+        screen.say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        screen.say("Stopped. `make up` goes on from here; `make down` removes what is there.")
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="tools, cluster, image, model, stack, and a first answer")
+    up.add_argument("--fake-gpus", type=int, default=0, metavar="N", help="offer N devices of nvidia.com/gpu without hardware")
+    up.add_argument("--cluster-only", action="store_true", help="stop before the stack")
+    down = commands.add_parser("down", help="remove everything that runs; caches stay")
+    down.add_argument("--purge", action="store_true", help="remove caches, images and weights too")
+    commands.add_parser("status", help="what runs, how much disk it takes")
+    logs = commands.add_parser("logs", help="logs of the served model, or of a process of the cluster")
+    logs.add_argument("process", nargs="?", help="kubelet, containerd, kube-apiserver, …")
+    question = commands.add_parser("ask", help="one question to the model")
+    question.add_argument("question")
+    commands.add_parser("env", help='shell variables: eval "$(python -m local env)"')
+    return parser
+
+
+def _up(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    project.enter(screen)
+    with _alone(paths):
+        tools = toolchain.obtain(paths, screen)
+        Cluster(paths, tools).up(screen, options.fake_gpus)
+        if options.cluster_only:
+            return
+        with screen.step("Model") as step:
+            weights = model.provide(paths, step)
+            model.serve(paths, weights)
+            step.done(weights.repository)
+        endpoint = _deploy(paths, tools, screen)
+    screen.say(f"\nOne chat completion from {endpoint}:\n")
+    _answer(endpoint, QUESTION)
+    if weights.random:
+        screen.say("\n(No hub answered, so the weights are random and the text is noise.)")
+    screen.say(
+        f"\nAsk again       python -m local ask \"{QUESTION}\""
+        f"\nOpenAI clients  base_url={endpoint}"
+        '\npulumi, kubectl eval "$(python -m local env)"'
+        "\nSee it scale    kubectl get hpa,pods -n chat --watch"
+        "\nStop            make down"
+    )
+
+
+def _deploy(paths: Paths, tools: toolchain.Tools, screen: Screen) -> str:
+    from local.stack import LocalStack  # pulumi is there in the project's environment only
+
+    with screen.step("Stack", STACK_SECONDS) as step:
+        outputs = LocalStack(tools.bin.parent, _environment(paths, tools, screen)).up(step)
+    return str(outputs["endpoint_url"])
+
+
+def _environment(paths: Paths, tools: toolchain.Tools, screen: Screen) -> dict[str, str]:
+    from importlib.metadata import version
+
+    with screen.step("Pulumi plugins") as step:
+        wanted = {name: version(package) for name, package in plugins.PACKAGES.items()}
+        found = plugins.provide(paths.cache / "pulumi", tools, wanted, step)
+        link_stand_ins(paths, found)
+        step.done(f"stand-ins of this project serve for {', '.join(found.stand_ins)}" if found.stand_ins else "official")
+    return variables(paths, tools, found)
+
+
+def _down(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    _root()
+    Cluster.down(paths, screen, purge=options.purge)
+
+
+def _status(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    running = Cluster.running(paths)
+    print(f"processes  {', '.join(running) or 'none'}")
+    for directory in (paths.cache, paths.images, paths.weights, paths.cluster, paths.pulumi):
+        print(f"{directory}  {_size(directory) / GIGABYTE:.1f} GB")
+    print(f"{paths.home}  {_size(paths.home) / GIGABYTE:.1f} GB in all")
+    if running:
+        tools = toolchain.obtain(paths, screen)
+        cluster = Cluster(paths, tools)
+        print(cluster.kubectl("get", "pods", "--all-namespaces"), end="")
+
+
+def _size(directory: os.PathLike[str]) -> int:
+    """Bytes on disk, hard links counted once."""
+    done = subprocess.run(["du", "-s", "-x", "--block-size=1", directory], capture_output=True, text=True, check=False)
+    return int(done.stdout.split()[0]) if done.stdout else 0
+
+
+def _logs(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    cluster = Cluster(paths, toolchain.obtain(paths, screen))
+    if options.process:
+        log = cluster.layout.logs / f"{options.process}.log"
+        if not log.exists():
+            there = ", ".join(sorted(file.stem for file in cluster.layout.logs.glob("*.log")))
+            raise LocalError(f"There is no log of {options.process!r}.", f"There are: {there or 'none, nothing has run'}.")
+        os.execvp("tail", ["tail", "-n", "200", "-F", str(log)])
+    command = cluster.kubectl.command("logs", "--namespace", "chat", "--selector", "app.kubernetes.io/name=chat", "--prefix", "--follow")
+    os.execv(command[0], command)
+
+
+def _ask(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    tools = toolchain.obtain(paths, screen)
+    environment = {**os.environ, **_environment(paths, tools, Screen())}
+    done = subprocess.run(
+        [str(tools.pulumi), "stack", "output", "--json", "-s", "local"],
+        cwd=project.ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise LocalError("No stack is deployed here.", "Run `make up`.")
+    _answer(json.loads(done.stdout)["endpoint_url"], options.question)
+
+
+def _answer(endpoint: str, question: str) -> None:
+    for piece in ask.chat(endpoint, question):
+        print(piece, end="", flush=True)
+    print()
+
+
+def _env(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    tools = toolchain.obtain(paths, screen)
+    print(shell(_environment(paths, tools, screen)))
+
+
+def _root() -> None:
+    if os.geteuid() != 0:
+        raise LocalError("The embedded cluster needs root (containers, network, mounts).", "Run the command with sudo, or point the stack at a cluster of yours: see the README.")
+
+
+@contextmanager
+def _alone(paths: Paths) -> Iterator[None]:
+    """One `up` at a time on this host."""
+    _root()
+    paths.create()
+    with (paths.run / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalError("Another `up` is at work on this machine.", "Wait for it, or stop it with Ctrl-C in its terminal.") from None
+        yield
+
+
+_COMMANDS = {"up": _up, "down": _down, "status": _status, "logs": _logs, "ask": _ask, "env": _env}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

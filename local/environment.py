@@ -1,0 +1,50 @@
+"""The shell environment in which `pulumi` works on the local stack: tools, plugins, backend, cluster."""
+
+import os
+import shlex
+
+from local import project
+from local.cluster.layout import Layout
+from local.paths import Paths
+from local.plugins import STAND_INS, Plugins
+from local.toolchain import Tools
+
+# The stack keeps no secret of anybody; an empty passphrase lets every checkout read the state of every other one.
+PASSPHRASE = ""
+
+
+def variables(paths: Paths, tools: Tools, plugins: Plugins) -> dict[str, str]:
+    """Every variable that differs from the caller's environment."""
+    path = [str(tools.bin), str(project.ENVIRONMENT / "bin"), os.environ.get("PATH", os.defpath)]
+    if plugins.stand_ins:
+        path.insert(1, str(paths.run / "plugins"))
+    layout = Layout(paths)
+    return {
+        "PATH": os.pathsep.join(path),
+        "KUBECONFIG": str(layout.kubeconfig()),
+        "PULUMI_HOME": str(plugins.home),
+        "PULUMI_BACKEND_URL": f"file://{paths.pulumi}",
+        "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        # What the stand-ins need to know.
+        "LLM_STACK_PYTHON": str(project.PYTHON),
+        "LLM_STACK_PULUMI_PYTHON_EXEC": str(tools.pulumi_python_exec),
+        "LLM_STACK_BUILDKIT": f"unix://{layout.buildkit_socket}",
+        "LLM_STACK_CONTAINERD": str(layout.containerd_socket),
+    }
+
+
+def link_stand_ins(paths: Paths, plugins: Plugins) -> None:
+    """Puts exactly the stand-ins that are needed on the path, so that an official plugin is never hidden."""
+    directory = paths.run / "plugins"
+    directory.mkdir(parents=True, exist_ok=True)
+    for link in directory.iterdir():
+        link.unlink()
+    for name in plugins.stand_ins:
+        (directory / name).symlink_to(STAND_INS / name)
+
+
+def shell(variables: dict[str, str]) -> str:
+    """The variables as lines for `eval`."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())

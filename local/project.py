@@ -1,0 +1,48 @@
+"""The checkout and its Python environment."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from local.screen import LocalError, Screen
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+REQUIREMENTS = ROOT / "requirements.txt"
+PYTHON = ENVIRONMENT / "bin" / "python"
+INSTALL_SECONDS = 60.0  # expected, from an empty pip cache
+
+
+def in_environment() -> bool:
+    """Whether this process already runs in the project's environment."""
+    return Path(sys.prefix).resolve() == ENVIRONMENT.resolve()
+
+
+def enter(screen: Screen) -> None:
+    """Runs the same command again in the project's environment, after making it; returns only where it already runs there."""
+    _install(screen)
+    if not in_environment():
+        os.execv(PYTHON, [str(PYTHON), "-m", "local", *sys.argv[1:]])
+
+
+def _install(screen: Screen) -> None:
+    key = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:16]
+    done = ENVIRONMENT / f"llm-stack-{key}"
+    if done.exists():
+        return
+    with screen.step("Python packages of the Pulumi program", INSTALL_SECONDS):
+        if not PYTHON.exists():
+            _run([sys.executable, "-m", "venv", str(ENVIRONMENT)])
+        _run([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS)])
+    done.touch()
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LocalError(
+            f"{' '.join(command[:4])} failed: {(done.stderr or done.stdout).strip()}",
+            "Look at the message above (often the package index cannot be reached); then run the command again.",
+        )
