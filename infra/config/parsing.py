@@ -1,0 +1,261 @@
+"""From plain data to frozen dataclasses, with every fault reported at once.
+
+The dataclasses of :mod:`infra.config.schema` are the only description of the configuration. This module reads their field types
+and the rules given to :func:`key`; it knows none of the keys itself.
+"""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Literal
+
+RULES = "rules"
+# A value in angle brackets stands for one that only the user knows.
+PLACEHOLDER = re.compile(r"<[^<>]*>")
+NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+class Encrypted(str):
+    """A secret value that was not decrypted: it has the type of a text, and nothing about its content is known."""
+
+    def __new__(cls) -> "Encrypted":
+        return super().__new__(cls, "[secret]")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: which key, its value, what is wrong with it, and what to do."""
+
+    key: str
+    value: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value}: {self.problem}. {self.remedy}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; carries every finding."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        self.findings = tuple(findings)
+        count = len(findings)
+        heading = f"The configuration has {count} fault{'' if count == 1 else 's'}; nothing was touched:"
+        super().__init__("\n".join([heading, *(f"  {finding}" for finding in findings)]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a key's value must satisfy beyond its type."""
+
+    doc: str
+    minimum: float | None = None
+    maximum: float | None = None
+    pattern: re.Pattern[str] | None = None
+    looks: str = ""  # the pattern in words
+    tag: str = ""  # of a union of dataclasses: the key whose value says which one
+
+
+def key(
+    doc: str,
+    *,
+    default: object = MISSING,
+    default_factory: Callable[[], object] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    pattern: str | None = None,
+    looks: str = "",
+    tag: str = "",
+) -> typing.Any:  # as dataclasses.field: the annotation of the attribute says the type
+    """A field of a schema class; without ``default`` or ``default_factory`` the user must give the key."""
+    compiled = re.compile(pattern) if pattern else None
+    rules = Rules(doc=doc, minimum=minimum, maximum=maximum, pattern=compiled, looks=looks, tag=tag)
+    if default_factory is not None:
+        return field(default_factory=default_factory, metadata={RULES: rules})
+    return field(default=default, metadata={RULES: rules})
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: short, and never a secret."""
+    text = str(value) if isinstance(value, Encrypted) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """What a :class:`Check` found: the key (of the group it looked at), its value, the problem and the remedy."""
+
+    key: str
+    value: object
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule between several keys of one group; it runs when each of them is sound by itself."""
+
+    group: type
+    keys: tuple[str, ...]
+    find: Callable[..., Contradiction | None]  # called with the values of ``keys``
+
+
+# What a faulty value becomes: no value of any schema type.
+UNSOUND = object()
+
+
+class Parser:
+    """Turns plain data into instances of schema classes and collects what is wrong with it."""
+
+    def __init__(self, checks: Sequence[Check] = ()) -> None:
+        self.findings: list[Finding] = []
+        self._checks = checks
+
+    def report(self, path: str, value: object, problem: str, remedy: str) -> object:
+        """Records a finding; returns what stands for the faulty value."""
+        self.findings.append(Finding(path, shown(value), problem, remedy))
+        return UNSOUND
+
+    def build(self, cls: type, path: str, data: object) -> object:
+        """An instance of the schema class ``cls``; UNSOUND, with findings, where that cannot be."""
+        if not isinstance(data, dict):
+            return self.report(
+                path, data, f"is {_kind(data)}, must be a group of keys", f"Write its keys under {path}: {_names(cls)}."
+            )
+        hints = typing.get_type_hints(cls)
+        known = {member.name: member for member in fields(cls)}
+        for name in data:
+            if name not in known:
+                self._unknown(_under(path, name), data[name], name, list(known))
+        values: dict[str, object] = {}
+        for name, member in known.items():
+            rules: Rules = member.metadata[RULES]
+            if name in data:
+                values[name] = self.value(hints[name], rules, _under(path, name), data[name])
+            elif member.default is not MISSING:
+                values[name] = member.default
+            elif member.default_factory is not MISSING:
+                values[name] = member.default_factory()
+            else:
+                values[name] = self.report(_under(path, name), None, "is missing", f"Set it: {rules.doc}.")
+        self._cross(cls, path, values)
+        return UNSOUND if UNSOUND in values.values() else cls(**values)
+
+    def value(self, hint: object, rules: Rules, path: str, data: object) -> object:
+        """One value of the annotated type ``hint``, or UNSOUND."""
+        origin = typing.get_origin(hint)
+        if origin in (typing.Union, types.UnionType):
+            return self._union(typing.get_args(hint), rules, path, data)
+        if origin is Literal:
+            choices = typing.get_args(hint)
+            if data in choices:
+                return data
+            return self.report(path, data, "is not one of the choices", f"Use {' or '.join(map(str, choices))}.")
+        if origin is Mapping:
+            return self._mapping(typing.get_args(hint)[1], rules, path, data)
+        if isinstance(hint, type) and is_dataclass(hint):
+            return self.build(hint, path, data)
+        return self._scalar(typing.cast(type, hint), rules, path, data)
+
+    def _cross(self, cls: type, path: str, values: dict[str, object]) -> None:
+        for check in self._checks:
+            if check.group is not cls:
+                continue
+            seen = [values[name] for name in check.keys]
+            found = None if UNSOUND in seen else check.find(*seen)
+            if found is not None:
+                self.report(_under(path, found.key), found.value, found.problem, found.remedy)
+
+    def _union(self, members: tuple[object, ...], rules: Rules, path: str, data: object) -> object:
+        if rules.tag:
+            classes = [member for member in members if isinstance(member, type)]
+            return self._tagged({tagged(cls): cls for cls in classes}, rules.tag, path, data)
+        if data is None:
+            return None
+        (member,) = (member for member in members if member is not types.NoneType)
+        return self.value(member, rules, path, data)
+
+    def _tagged(self, classes: dict[str, type], tag: str, path: str, data: object) -> object:
+        choices = " or ".join(classes)
+        if not isinstance(data, dict) or tag not in data:
+            return self.report(path, data, f"does not say its {tag}", f"Set {path}.{tag} to {choices}.")
+        chosen = data[tag]
+        if not isinstance(chosen, str) or chosen not in classes:
+            return self.report(f"{path}.{tag}", chosen, "is not one of the choices", f"Use {choices}.")
+        return self.build(classes[chosen], path, {name: value for name, value in data.items() if name != tag})
+
+    def _mapping(self, member: object, rules: Rules, path: str, data: object) -> object:
+        if not isinstance(data, dict):
+            return self.report(
+                path, data, f"is {_kind(data)}, must be a mapping", f"Write one key per entry: {rules.doc}."
+            )
+        inner = Rules(doc=rules.doc)
+        values: dict[str, object] = {}
+        for name, value in data.items():
+            if rules.pattern is not None and not rules.pattern.fullmatch(str(name)):
+                self.report(_under(path, name), name, f"is not {rules.looks}", "Rename the entry.")
+            values[str(name)] = self.value(member, inner, _under(path, name), value)
+        return UNSOUND if UNSOUND in values.values() else values
+
+    def _scalar(self, kind: type, rules: Rules, path: str, data: object) -> object:
+        if kind is float and type(data) is int:
+            data = float(data)
+        if not isinstance(data, kind) or (kind is not bool and isinstance(data, bool)):
+            return self.report(path, data, f"is {_kind(data)}, must be {NAMES[kind]}", f"Give {rules.doc}.")
+        if isinstance(data, Encrypted):
+            return data
+        if isinstance(data, str):
+            return self._text(data, rules, path)
+        if isinstance(data, (int, float)):
+            return self._range(data, rules, path)
+        return data
+
+    def _text(self, data: str, rules: Rules, path: str) -> object:
+        if PLACEHOLDER.search(data):
+            return self.report(path, data, "is still a placeholder", f"Put in {rules.doc}.")
+        if not data or (rules.pattern is not None and not rules.pattern.fullmatch(data)):
+            return self.report(path, data, f"is not {rules.looks or 'a value'}", f"Give {rules.doc}.")
+        return data
+
+    def _range(self, data: float, rules: Rules, path: str) -> object:
+        if rules.minimum is not None and data < rules.minimum:
+            return self.report(
+                path, data, f"is less than {rules.minimum:g}", f"Use {rules.minimum:g} or more: {rules.doc}."
+            )
+        if rules.maximum is not None and data > rules.maximum:
+            return self.report(
+                path, data, f"is more than {rules.maximum:g}", f"Use {rules.maximum:g} or less: {rules.doc}."
+            )
+        return data
+
+    def _unknown(self, path: str, value: object, name: object, known: list[str]) -> None:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        remedy = f"Did you mean {near[0]}?" if near else f"Remove it, or use one of: {', '.join(known)}."
+        self.report(path, value, "is not a key that exists here", remedy)
+
+
+def tagged(cls: type) -> str:
+    """The value of the tag that chooses ``cls`` in a union of schema classes."""
+    return str(cls.__dict__["TAG"])
+
+
+def _under(path: str, name: object) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def _names(cls: type) -> str:
+    return ", ".join(member.name for member in fields(cls))
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, dict):
+        return "a group of keys"
+    if isinstance(value, list):
+        return "a list"
+    return NAMES.get(type(value), "text" if isinstance(value, str) else type(value).__name__)
