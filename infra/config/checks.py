@@ -26,7 +26,8 @@ def _fallback_range(low: int, high: int, fallback: int | None) -> Contradiction 
 def _grace(pre_stop: int, drain: int, grace: int | None) -> Contradiction | None:
     if grace is None or grace > pre_stop + drain:
         return None
-    problem = f"is not more than pre_stop_seconds + drain_seconds = {pre_stop} + {drain}: the pod would be killed while it still answers"
+    sum_of = f"pre_stop_seconds + drain_seconds = {pre_stop} + {drain}"
+    problem = f"is not more than {sum_of}: the pod would be killed while it still answers"
     return Contradiction("grace_seconds", grace, problem, "Raise it, lower drain_seconds, or leave it out.")
 
 
@@ -43,7 +44,8 @@ def _running_target(server: Server, scaling: Scaling) -> Contradiction | None:
 def _waiting_target(server: Server, scaling: Scaling) -> Contradiction | None:
     if scaling.waiting_per_replica <= server.max_waiting_requests:
         return None
-    problem = f"is more than server.max_waiting_requests = {server.max_waiting_requests}: requests are refused before it is reached"
+    bound = f"server.max_waiting_requests = {server.max_waiting_requests}"
+    problem = f"is more than {bound}: requests are refused before it is reached"
     return Contradiction(
         "scaling.waiting_per_replica", scaling.waiting_per_replica, problem, "Lower it or raise max_waiting_requests."
     )

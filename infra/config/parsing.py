@@ -1,7 +1,7 @@
 """From plain data to frozen dataclasses, with every fault reported at once.
 
-The dataclasses of :mod:`infra.config.schema` are the only description of the configuration. This module reads their field types
-and the rules given to :func:`key`; it knows none of the keys itself.
+The dataclasses of :mod:`infra.config.schema` are the only description of the configuration. This module reads their
+field types and the rules given to :func:`key`; it knows none of the keys itself.
 """
 
 import difflib

@@ -1,0 +1,83 @@
+"""The whole stack: one platform, one namespace, one image, and the models."""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_docker as docker
+import pulumi_kubernetes as k8s
+
+from infra.components.image import ServerImage, ServerImageArgs
+from infra.components.model import Model, ModelArgs
+from infra.components.platform import Platform, PlatformArgs
+from infra.config import StackConfig, schema
+from infra.workload import MANAGED_BY_LABEL, PART_OF_LABEL, Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlmStackArgs:
+    """What to deploy; ``tag`` tells this stack's image from those of others in the same repository."""
+
+    config: StackConfig
+    tag: str
+
+
+class LlmStack(pulumi.ComponentResource):
+    """Everything that a configuration asks for."""
+
+    endpoints: dict[str, pulumi.Output[str]]  # by the models' names, in the configuration's order
+    image: pulumi.Output[str]
+    namespace: str
+    prometheus_url: str
+
+    def __init__(self, name: str, args: LlmStackArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("llm-stack:index:LlmStack", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        config = args.config
+        platform = Platform("platform", PlatformArgs(keda=config.keda, monitoring=config.monitoring), child)
+        self.namespace = config.cluster.namespace
+        self.prometheus_url = platform.monitoring.prometheus_address
+        namespace = k8s.core.v1.Namespace(
+            "models",
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=self.namespace,
+                labels={
+                    PART_OF_LABEL: "llm-stack",
+                    MANAGED_BY_LABEL: "pulumi",
+                    "pod-security.kubernetes.io/enforce": "restricted",
+                },
+            ),
+            opts=child,
+        )
+        self.image = ServerImage("server", ServerImageArgs(source=config.image, tag=args.tag), child).reference
+        models = {
+            key: Model(
+                key,
+                ModelArgs(
+                    workload=Workload(namespace=self.namespace, name=key, served_model=model.served_name or key),
+                    model=model,
+                    monitoring=config.monitoring,
+                    platform=platform,
+                    image=self.image,
+                    namespace=namespace.metadata.name,
+                ),
+                child,
+            )
+            for key, model in config.models.items()
+        }
+        self.endpoints = {key: model.endpoint.url for key, model in models.items()}
+        self.register_outputs({"endpoints": self.endpoints, "image": self.image})
+
+
+def providers(config: StackConfig) -> list[pulumi.ProviderResource]:
+    """The only ways out of the program: the cluster that is configured, and the builder where an image is built."""
+    cluster = k8s.Provider(
+        "cluster",
+        # Without it a changed kubeconfig would look like another cluster, and everything would be replaced.
+        cluster_identifier=config.cluster.identifier,
+        context=config.cluster.context,
+        enable_server_side_apply=True,
+    )
+    if isinstance(config.image, schema.PrebuiltImage):
+        return [cluster]
+    # A preview needs no builder; without one the build itself says so.
+    return [cluster, docker.Provider("builder", disable_docker_daemon_check=True)]
