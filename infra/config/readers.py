@@ -35,9 +35,8 @@ def from_files(stack: str, root: Path = ROOT) -> dict[str, object]:
     try:
         document = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise ConfigError(
-            [Finding(path.name, "the file", f"is not YAML: {error}", "Mend the line that is named.")]
-        ) from error
+        problem = f"is not YAML: {' '.join(str(error).split())}"
+        raise ConfigError([Finding(path.name, "the file", problem, "Mend the line that is named.")]) from error
     entries = document.get("config") if isinstance(document, dict) else None
     if not isinstance(entries, dict):
         return {}

@@ -1,0 +1,134 @@
+"""A sound configuration to start from, and the stack built from one under Pulumi's own mock engine."""
+
+import asyncio
+import copy
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+from pulumi.runtime import mocks as pulumi_mocks
+
+from infra.config import StackConfig, parse
+from infra.stack import LlmStack, LlmStackArgs, providers
+
+DIGEST = f"sha256:{'ab' * 32}"
+SOUND: dict[str, Any] = {
+    "cluster": {"identifier": "test", "context": "test", "namespace": "llm"},
+    "image": {"mode": "build", "repository": "registry.example.org/llm/server"},
+    "keda": {},
+    "monitoring": {"prometheus_address": "http://prometheus.monitoring.svc:9090"},
+    "models": {
+        "chat": {
+            "weights": {"source": "node-disk", "path": "/models/chat", "node": "node-1"},
+            "resources": {"cpu": "300m", "memory": "700Mi", "memory_limit": "2Gi"},
+        }
+    },
+}
+
+
+@pytest.fixture
+def sound() -> dict[str, Any]:
+    """A configuration without a fault, to be changed by the test."""
+    return copy.deepcopy(SOUND)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One resource as the engine was asked to register it."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    provider: str
+
+
+@dataclass
+class Recorder(pulumi_mocks.Mocks):
+    """Answers as the providers would, and remembers what was asked."""
+
+    resources: list[Registered] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    urns: list[str] = field(default_factory=list)
+
+    def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        self.resources.append(Registered(args.typ, args.name, args.inputs, args.provider or ""))
+        state = dict(args.inputs)
+        if args.typ == "docker:index/image:Image":
+            state["repoDigest"] = f"{state['imageName'].rpartition(':')[0]}@{DIGEST}"
+        if args.inputs.get("spec", {}).get("type") == "LoadBalancer":
+            state["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+        return f"{args.name}-id", state
+
+    def call(self, args: pulumi_mocks.MockCallArgs) -> dict[Any, Any]:
+        raise AssertionError(f"the program calls {args.token}: a preview would need the cluster")
+
+    def only(self, kind: str) -> dict[str, Any]:
+        """The inputs of the only resource whose type ends in ``kind``."""
+        (found,) = self.all(kind)
+        return found
+
+    def all(self, kind: str) -> list[dict[str, Any]]:
+        return [resource.inputs for resource in self.resources if resource.type.rpartition(":")[2] == kind]
+
+
+Deploy = Callable[[dict[str, Any]], Recorder]
+
+
+@pytest.fixture
+def deploy() -> Iterator[Deploy]:
+    """Builds the stack of a configuration and returns what it registered."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    # Pulumi's mocks want an event loop in each thread that serves them, and close none: these are ours to close.
+    loops = [loop]
+
+    def give_loop() -> None:
+        loops.append(asyncio.new_event_loop())
+        asyncio.set_event_loop(loops[-1])
+
+    executor = ThreadPoolExecutor(initializer=give_loop)
+    loop.set_default_executor(executor)
+
+    def run(mapping: dict[str, Any]) -> Recorder:
+        recorder = Recorder()
+        config = parse(mapping)
+        monitor = pulumi_mocks.MockMonitor(recorder)
+        pulumi.runtime.set_mocks(recorder, project="llm-stack", stack="test", preview=False, monitor=monitor)
+        pulumi.runtime.test(lambda: _build(config, recorder))()
+        recorder.urns = list(monitor.get_registered_resources())
+        return recorder
+
+    yield run
+    executor.shutdown()
+    asyncio.set_event_loop(None)
+    for opened in loops:
+        opened.close()
+
+
+def _build(config: StackConfig, recorder: Recorder) -> pulumi.Output[None]:
+    options = pulumi.ResourceOptions(providers=providers(config))
+    stack = LlmStack("llm", LlmStackArgs(config=config, tag="test"), options)
+    outputs = {"endpoints": stack.endpoints, "image": stack.image}
+    return pulumi.Output.from_input(outputs).apply(lambda values: recorder.outputs.update(values))
+
+
+@pytest.fixture
+def crd_schema() -> Callable[[str], dict[str, Any]]:
+    """The schema of the newest version in the custom resource definition ``file`` (name without `.yaml`)."""
+
+    def read(file: str) -> dict[str, Any]:
+        home = Path(os.environ.get("LLM_STACK_HOME", "/var/lib/llm-stack")) / "cache"
+        found = [*home.glob(f"share/*/**/{file}.yaml"), *home.glob(f"go/mod/github.com/**/{file}.yaml")]
+        if not found:
+            pytest.skip(f"{file}.yaml comes with the tools of `python -m local up`")
+        definition = yaml.safe_load(found[0].read_text())
+        schema: dict[str, Any] = definition["spec"]["versions"][-1]["schema"]["openAPIV3Schema"]
+        return schema
+
+    return read

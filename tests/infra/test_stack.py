@@ -1,0 +1,256 @@
+"""The manifests that a configuration becomes, under Pulumi's mock engine."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from infra.config.readers import from_files
+
+Mapping = dict[str, Any]
+Deploy = Callable[[Mapping], Any]
+
+
+def container(deployment: Mapping) -> Mapping:
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(only)
+
+
+def environment(deployment: Mapping) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in container(deployment)["env"]}
+
+
+def test_the_local_stack_registers_these_resources_under_these_names(deploy: Deploy) -> None:
+    # A changed name, type or parent makes Pulumi delete and create: it needs an alias, and this list.
+    # The mock engine writes only the nearest parent's type into a URN.
+    urns = {
+        urn.partition("::llm-stack::")[2].replace("llm-stack:components:", "")
+        for urn in deploy(from_files("local")).urns
+    }
+    assert {urn for urn in urns if not urn.startswith("pulumi:pulumi:Stack")} == {
+        "pulumi:providers:kubernetes::cluster",
+        "pulumi:providers:docker::builder",
+        "llm-stack:index:LlmStack::llm",
+        "llm-stack:index:LlmStack$Platform::platform",
+        "Platform$Keda::keda",
+        "Platform$Monitoring::monitoring",
+        "llm-stack:index:LlmStack$kubernetes:core/v1:Namespace::models",
+        "llm-stack:index:LlmStack$ServerImage::server",
+        "ServerImage$docker:index/image:Image::server",
+        "llm-stack:index:LlmStack$Model::chat",
+        "Model$NodeDiskVolume::chat-weights",
+        "NodeDiskVolume$kubernetes:core/v1:PersistentVolume::chat-weights-volume",
+        "NodeDiskVolume$kubernetes:core/v1:PersistentVolumeClaim::chat-weights-claim",
+        "Model$ModelServer::chat",
+        "ModelServer$kubernetes:core/v1:ServiceAccount::chat",
+        "ModelServer$kubernetes:apps/v1:Deployment::chat",
+        "Model$Endpoint::chat",
+        "Endpoint$kubernetes:core/v1:Service::chat",
+        "Model$ModelMonitor::chat",
+        "ModelMonitor$kubernetes:monitoring.coreos.com/v1:ServiceMonitor::chat",
+        "Model$ModelScaler::chat",
+        "ModelScaler$kubernetes:keda.sh/v1alpha1:ScaledObject::chat",
+    }
+
+
+def test_every_resource_names_its_provider(deploy: Deploy, sound: Mapping) -> None:
+    for resource in deploy(sound).resources:
+        if resource.type.startswith("kubernetes:"):
+            assert "::cluster::" in resource.provider, resource
+        if resource.type.startswith("docker:"):
+            assert "::builder::" in resource.provider, resource
+
+
+def test_the_provider_survives_a_new_kubeconfig(deploy: Deploy, sound: Mapping) -> None:
+    inputs = deploy(sound).only("kubernetes")
+    assert inputs["clusterIdentifier"] == "test"
+    assert inputs["context"] == "test"
+    assert "kubeconfig" not in inputs
+
+
+def test_replicas_are_left_to_the_autoscaler(deploy: Deploy, sound: Mapping) -> None:
+    assert "replicas" not in deploy(sound).only("Deployment")["spec"]
+
+
+def test_pods_satisfy_the_level_that_the_namespace_enforces(deploy: Deploy, sound: Mapping) -> None:
+    recorder = deploy(sound)
+    assert recorder.only("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    pod = recorder.only("Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 1000
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert all(set(volume) - {"name"} <= {"emptyDir", "persistentVolumeClaim"} for volume in pod["volumes"])
+    security = container(recorder.only("Deployment"))["securityContext"]
+    assert security == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_a_writable_root_can_be_asked_for(deploy: Deploy, sound: Mapping) -> None:
+    sound["models"]["chat"]["read_only_root"] = False
+    assert container(deploy(sound).only("Deployment"))["securityContext"]["readOnlyRootFilesystem"] is False
+
+
+def test_the_local_deployment_gives_up_after_two_minutes(deploy: Deploy) -> None:
+    deployment = deploy(from_files("local")).only("Deployment")
+    assert deployment["spec"]["progressDeadlineSeconds"] == 120
+    probe = container(deployment)["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 90
+
+
+def test_a_pod_serves_on_then_drains_then_has_a_margin(deploy: Deploy, sound: Mapping) -> None:
+    sound["models"]["chat"]["timing"] = {"pre_stop_seconds": 7, "drain_seconds": 40}
+    deployment = deploy(sound).only("Deployment")
+    assert container(deployment)["lifecycle"] == {"preStop": {"sleep": {"seconds": 7}}}
+    assert environment(deployment)["DRAIN_TIMEOUT_SECONDS"] == "40"
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 47
+
+
+def test_an_update_takes_no_pod_away_before_the_next_is_ready(deploy: Deploy, sound: Mapping) -> None:
+    strategy = deploy(sound).only("Deployment")["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert container(deploy(sound).only("Deployment"))["readinessProbe"]["httpGet"]["path"] == "/ready"
+    assert container(deploy(sound).only("Deployment"))["livenessProbe"]["httpGet"]["path"] == "/health"
+
+
+def test_a_built_image_is_deployed_by_its_digest(deploy: Deploy, sound: Mapping) -> None:
+    recorder = deploy(sound)
+    assert recorder.only("Image")["imageName"] == "registry.example.org/llm/server:test"
+    assert recorder.only("Image")["build"]["context"] == ".."  # of the program's directory: no path of this machine
+    assert container(recorder.only("Deployment"))["image"] == recorder.outputs["image"]
+    assert recorder.outputs["image"].startswith("registry.example.org/llm/server@sha256:")
+
+
+def test_a_prebuilt_image_needs_no_builder(deploy: Deploy, sound: Mapping) -> None:
+    reference = f"registry.example.org/llm/server@sha256:{'0' * 64}"
+    sound["image"] = {"mode": "prebuilt", "reference": reference}
+    recorder = deploy(sound)
+    assert not [resource for resource in recorder.resources if "docker" in resource.type]
+    assert container(recorder.only("Deployment"))["image"] == reference
+
+
+@pytest.mark.parametrize(
+    ("weights", "model", "claim"),
+    [
+        ({"source": "node-disk", "path": "/disk/m", "node": "n"}, "/models", "chat-weights"),
+        ({"source": "pvc", "claim": "shared"}, "/models", "shared"),
+        ({"source": "pvc", "claim": "shared", "directory": "a/b"}, "/models/a/b", "shared"),
+        ({"source": "hub", "repository": "owner/name", "revision": "1" * 40}, "owner/name", None),
+    ],
+)
+def test_the_server_is_told_where_its_weights_are(
+    deploy: Deploy, sound: Mapping, weights: Mapping, model: str, claim: str | None
+) -> None:
+    sound["models"]["chat"]["weights"] = weights
+    deployment = deploy(sound).only("Deployment")
+    assert environment(deployment)["MODEL"] == model
+    assert environment(deployment).get("MODEL_REVISION") == weights.get("revision")
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+    assert claims == ([claim] if claim else [])
+
+
+def test_a_node_disk_volume_is_tied_to_its_node_and_its_claim(deploy: Deploy, sound: Mapping) -> None:
+    recorder = deploy(sound)
+    volume, claim = recorder.only("PersistentVolume"), recorder.only("PersistentVolumeClaim")
+    assert volume["spec"]["local"] == {"path": "/models/chat"}
+    (term,) = volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node-1"]}]
+    assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
+    assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"] == ""
+    assert volume["spec"]["claimRef"] == {
+        "name": claim["metadata"]["name"],
+        "namespace": claim["metadata"]["namespace"],
+    }
+
+
+def test_gpus_are_asked_for_only_where_configured(deploy: Deploy, sound: Mapping) -> None:
+    on_cpu = deploy(sound).only("Deployment")
+    assert container(on_cpu)["resources"]["limits"] == {"memory": "2Gi"}
+    assert environment(on_cpu)["DEVICE"] == "cpu"
+    sound["models"]["chat"]["gpus"] = {"count": 2, "resource": "nvidia.com/mig-1g.10gb"}
+    on_gpu = deploy(sound).only("Deployment")
+    assert container(on_gpu)["resources"]["limits"]["nvidia.com/mig-1g.10gb"] == "2"
+    assert container(on_gpu)["resources"]["requests"]["nvidia.com/mig-1g.10gb"] == "2"
+    assert environment(on_gpu)["DEVICE"] == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        ({"type": "ClusterIP"}, "http://chat.llm.svc:8000/v1"),
+        ({"type": "NodePort", "port": 30080, "host": "node"}, "http://node:30080/v1"),
+        ({"type": "LoadBalancer"}, "http://192.0.2.1:8000/v1"),
+    ],
+)
+def test_the_endpoint_is_printed_as_clients_reach_it(
+    deploy: Deploy, sound: Mapping, endpoint: Mapping, url: str
+) -> None:
+    sound["models"]["chat"]["endpoint"] = endpoint
+    recorder = deploy(sound)
+    service = recorder.only("Service")
+    assert recorder.outputs["endpoints"] == {"chat": url}
+    assert service["spec"]["type"] == endpoint["type"]
+    assert service["spec"]["ports"][0].get("nodePort") == endpoint.get("port")
+
+
+def test_selectors_and_ports_agree_from_pod_to_scaler(deploy: Deploy, sound: Mapping) -> None:
+    recorder = deploy(sound)
+    deployment, service = recorder.only("Deployment"), recorder.only("Service")
+    monitor, scaler = recorder.only("ServiceMonitor"), recorder.only("ScaledObject")
+    pod_labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for selector in (deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]):
+        assert selector.items() <= pod_labels.items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["namespaceSelector"]["matchNames"] == [service["metadata"]["namespace"]]
+    (port,) = service["spec"]["ports"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    (pod_port,) = container(deployment)["ports"]
+    assert endpoint["port"] == port["name"]
+    assert port["targetPort"] == pod_port["name"]
+    assert environment(deployment)["PORT"] == str(int(pod_port["containerPort"]))
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    for trigger in scaler["spec"]["triggers"]:
+        assert f'service="{service["metadata"]["name"]}"' in trigger["metadata"]["query"]
+        assert f'model_name="{environment(deployment)["SERVED_MODEL_NAME"]}"' in trigger["metadata"]["query"]
+
+
+def test_two_models_share_nothing_but_namespace_and_image(deploy: Deploy, sound: Mapping) -> None:
+    sound["models"]["code"] = copy.deepcopy(sound["models"]["chat"])
+    recorder = deploy(sound)
+    first, second = recorder.all("Deployment")
+    assert not first["spec"]["selector"]["matchLabels"].items() <= second["metadata"]["labels"].items()
+    assert container(first)["image"] == container(second)["image"]
+    assert set(recorder.outputs["endpoints"]) == {"chat", "code"}
+    assert len(recorder.all("Image")) == 1
+
+
+def test_a_missing_answer_never_scales_down(deploy: Deploy, sound: Mapping) -> None:
+    spec = deploy(sound).only("ScaledObject")["spec"]
+    assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
+    assert spec["advanced"]["restoreToOriginalReplicaCount"] is False
+    for trigger in spec["triggers"]:
+        assert trigger["metricType"] == "AverageValue"
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
+        assert all(isinstance(value, str) for value in trigger["metadata"].values())
+
+
+def test_the_scaler_is_awaited_and_bounded(deploy: Deploy, sound: Mapping) -> None:
+    sound["models"]["chat"]["scaling"] = {"min_replicas": 2, "max_replicas": 4, "down_window_seconds": 600}
+    scaler = deploy(sound).only("ScaledObject")
+    assert scaler["metadata"]["annotations"] == {"pulumi.com/waitFor": "condition=Ready"}
+    assert (scaler["spec"]["minReplicaCount"], scaler["spec"]["maxReplicaCount"]) == (2, 4)
+    assert scaler["spec"]["fallback"]["replicas"] == 2
+    behavior = scaler["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 600
+
+
+def test_service_monitor_labels_are_the_ones_prometheus_selects(deploy: Deploy, sound: Mapping) -> None:
+    sound["monitoring"]["service_monitor_labels"] = {"release": "kps"}
+    monitor = deploy(sound).only("ServiceMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "kps"
+    assert monitor["spec"]["endpoints"][0]["interval"] == "15s"
