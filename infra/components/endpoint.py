@@ -56,5 +56,5 @@ class Endpoint(pulumi.ComponentResource):
                 return pulumi.Output.from_input(f"http://{host}:{port}{API_PATH}")
             case LoadBalancerEndpoint():
                 ingress = self.service.status.load_balancer.ingress[0]
-                host = pulumi.Output.all(ingress.ip, ingress.hostname).apply(lambda found: found[0] or found[1])
-                return pulumi.Output.format("http://{0}:{1}{2}", host, workload.port, API_PATH)
+                address = pulumi.Output.all(ingress.ip, ingress.hostname).apply(lambda found: found[0] or found[1])
+                return pulumi.Output.format("http://{0}:{1}{2}", address, workload.port, API_PATH)

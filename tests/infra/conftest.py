@@ -65,7 +65,7 @@ class Recorder(pulumi_mocks.Mocks):
             state["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
         return f"{args.name}-id", state
 
-    def call(self, args: pulumi_mocks.MockCallArgs) -> dict[Any, Any]:
+    def call(self, args: pulumi_mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
         raise AssertionError(f"the program calls {args.token}: a preview would need the cluster")
 
     def only(self, kind: str) -> dict[str, Any]:
@@ -100,7 +100,8 @@ def deploy() -> Iterator[Deploy]:
         config = parse(mapping)
         monitor = pulumi_mocks.MockMonitor(recorder)
         pulumi.runtime.set_mocks(recorder, project="llm-stack", stack="test", preview=False, monitor=monitor)
-        pulumi.runtime.test(lambda: _build(config, recorder))()
+        awaited: Callable[[Callable[[], object]], Callable[[], None]] = pulumi.runtime.test
+        awaited(lambda: _build(config, recorder))()
         recorder.urns = list(monitor.get_registered_resources())
         return recorder
 

@@ -24,11 +24,9 @@ def environment(deployment: Mapping) -> dict[str, str]:
 def test_the_local_stack_registers_these_resources_under_these_names(deploy: Deploy) -> None:
     # A changed name, type or parent makes Pulumi delete and create: it needs an alias, and this list.
     # The mock engine writes only the nearest parent's type into a URN.
-    urns = {
-        urn.partition("::llm-stack::")[2].replace("llm-stack:components:", "")
-        for urn in deploy(from_files("local")).urns
-    }
-    assert {urn for urn in urns if not urn.startswith("pulumi:pulumi:Stack")} == {
+    urns = {urn.partition("::llm-stack::")[2] for urn in deploy(from_files("local")).urns}
+    short = {urn.removeprefix("pulumi:pulumi:Stack$").replace("llm-stack:components:", "") for urn in urns}
+    assert {urn for urn in short if not urn.startswith("pulumi:pulumi:Stack")} == {
         "pulumi:providers:kubernetes::cluster",
         "pulumi:providers:docker::builder",
         "llm-stack:index:LlmStack::llm",
