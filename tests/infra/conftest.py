@@ -80,9 +80,12 @@ class Recorder(pulumi_mocks.Mocks):
 Deploy = Callable[[dict[str, Any]], Recorder]
 
 
+Program = Callable[[Callable[[], object]], Recorder]
+
+
 @pytest.fixture
-def deploy() -> Iterator[Deploy]:
-    """Builds the stack of a configuration and returns what it registered."""
+def under_mocks() -> Iterator[Program]:
+    """Runs a program against the mock engine and returns what it registered."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     # Pulumi's mocks want an event loop in each thread that serves them, and close none: these are ours to close.
@@ -95,13 +98,12 @@ def deploy() -> Iterator[Deploy]:
     executor = ThreadPoolExecutor(initializer=give_loop)
     loop.set_default_executor(executor)
 
-    def run(mapping: dict[str, Any]) -> Recorder:
+    def run(program: Callable[[], object]) -> Recorder:
         recorder = Recorder()
-        config = parse(mapping)
         monitor = pulumi_mocks.MockMonitor(recorder)
         pulumi.runtime.set_mocks(recorder, project="llm-stack", stack="test", preview=False, monitor=monitor)
         awaited: Callable[[Callable[[], object]], Callable[[], None]] = pulumi.runtime.test
-        awaited(lambda: _build(config, recorder))()
+        awaited(program)()
         recorder.urns = list(monitor.get_registered_resources())
         return recorder
 
@@ -112,11 +114,25 @@ def deploy() -> Iterator[Deploy]:
         opened.close()
 
 
-def _build(config: StackConfig, recorder: Recorder) -> pulumi.Output[None]:
+@pytest.fixture
+def deploy(under_mocks: Program) -> Deploy:
+    """Builds the stack of a configuration and returns what it registered and gave out."""
+
+    def run(mapping: dict[str, Any]) -> Recorder:
+        config = parse(mapping)
+        outputs: dict[str, Any] = {}
+        recorder = under_mocks(lambda: _build(config, outputs))
+        recorder.outputs = outputs
+        return recorder
+
+    return run
+
+
+def _build(config: StackConfig, outputs: dict[str, Any]) -> pulumi.Output[None]:
     options = pulumi.ResourceOptions(providers=providers(config))
     stack = LlmStack("llm", LlmStackArgs(config=config, tag="test"), options)
-    outputs = {"endpoints": stack.endpoints, "image": stack.image}
-    return pulumi.Output.from_input(outputs).apply(lambda values: recorder.outputs.update(values))
+    given = {"endpoints": stack.endpoints, "image": stack.image}
+    return pulumi.Output.from_input(given).apply(lambda values: outputs.update(values))
 
 
 @pytest.fixture
