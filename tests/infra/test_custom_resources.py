@@ -62,7 +62,7 @@ def test_signals_use_the_servers_own_names() -> None:
 
 def promtool() -> str:
     home = Path(os.environ.get("LLM_STACK_HOME", "/var/lib/llm-stack"))
-    found = shutil.which("promtool", path=os.pathsep.join([os.environ["PATH"], f"{home}/cache/bin", f"{home}/tmpbin"]))
+    found = shutil.which("promtool", path=os.pathsep.join([os.environ["PATH"], f"{home}/cache/bin"]))
     if found is None:
         pytest.skip("promtool comes with the tools of `python -m local up`")
     return found
