@@ -1,0 +1,75 @@
+"""From tokens to text as they come: whole characters only, and never a part of a stop string."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+# What a decoder writes for bytes that are no whole character yet.
+INCOMPLETE = "�"
+# Some decoders drop the space before a first word: these many earlier tokens are decoded again to keep it.
+OVERLAP_TOKENS = 4
+
+
+class Decoder(Protocol):
+    """The part of a tokenizer that is needed here."""
+
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str: ...
+
+
+class Detokenizer:
+    """The text of a growing sequence of tokens."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._ids: list[int] = []
+        self._from = 0  # where decoding starts again
+        self._told = 0  # tokens before this one have been told
+
+    def add(self, token: int) -> str:
+        """The text that ``token`` completes; empty while a character is unfinished."""
+        self._ids.append(token)
+        return self._new_text(final=False)
+
+    def end(self) -> str:
+        """What is left, unfinished characters too."""
+        return self._new_text(final=True)
+
+    def _new_text(self, *, final: bool) -> str:
+        before = self._decode(self._ids[self._from : self._told])
+        now = self._decode(self._ids[self._from :])
+        if len(now) <= len(before) or (now.endswith(INCOMPLETE) and not final):
+            return ""
+        self._from = max(self._from, self._told - OVERLAP_TOKENS)
+        self._told = len(self._ids)
+        return now[len(before) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._decoder.decode(ids, skip_special_tokens=True)
+
+
+class StopStrings:
+    """Passes text on until one of the stop strings appears; what may become one is held back."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = tuple(stop)
+        self._held = ""
+
+    def add(self, text: str) -> tuple[str, bool]:
+        """The text that may be told, and whether a stop string has ended it."""
+        self._held += text
+        found = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
+        if found:
+            told, self._held = self._held[: min(found)], ""
+            return told, True
+        keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
+        told, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return told, False
+
+    def end(self) -> str:
+        """What was held back in vain."""
+        told, self._held = self._held, ""
+        return told
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of ``text`` with which ``stop`` begins."""
+    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
