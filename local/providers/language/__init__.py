@@ -1,0 +1,1 @@
+"""Stand-in for the official `pulumi-language-python` host."""
