@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="tools, cluster, image, model, stack, and a first answer")
-    up.add_argument("--fake-gpus", type=int, default=0, metavar="N", help="offer N devices of nvidia.com/gpu without hardware")
+    up.add_argument(
+        "--fake-gpus", type=int, default=0, metavar="N", help="offer N devices of nvidia.com/gpu without hardware"
+    )
     up.add_argument("--cluster-only", action="store_true", help="stop before the stack")
     down = commands.add_parser("down", help="remove everything that runs; caches stay")
     down.add_argument("--purge", action="store_true", help="remove caches, images and weights too")
@@ -71,7 +73,7 @@ def _up(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     if weights.random:
         screen.say("\n(No hub answered, so the weights are random and the text is noise.)")
     screen.say(
-        f"\nAsk again       python -m local ask \"{QUESTION}\""
+        f'\nAsk again       python -m local ask "{QUESTION}"'
         f"\nOpenAI clients  base_url={endpoint}"
         '\npulumi, kubectl eval "$(python -m local env)"'
         "\nSee it scale    kubectl get hpa,pods -n chat --watch"
@@ -94,7 +96,9 @@ def _environment(paths: Paths, tools: toolchain.Tools, screen: Screen) -> dict[s
         wanted = {name: version(package) for name, package in plugins.PACKAGES.items()}
         found = plugins.provide(paths.cache / "pulumi", tools, wanted, step)
         link_stand_ins(paths, found)
-        step.done(f"stand-ins of this project serve for {', '.join(found.stand_ins)}" if found.stand_ins else "official")
+        step.done(
+            f"stand-ins of this project serve for {', '.join(found.stand_ins)}" if found.stand_ins else "official"
+        )
     return variables(paths, tools, found)
 
 
@@ -127,9 +131,13 @@ def _logs(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
         log = cluster.layout.logs / f"{options.process}.log"
         if not log.exists():
             there = ", ".join(sorted(file.stem for file in cluster.layout.logs.glob("*.log")))
-            raise LocalError(f"There is no log of {options.process!r}.", f"There are: {there or 'none, nothing has run'}.")
+            raise LocalError(
+                f"There is no log of {options.process!r}.", f"There are: {there or 'none, nothing has run'}."
+            )
         os.execvp("tail", ["tail", "-n", "200", "-F", str(log)])
-    command = cluster.kubectl.command("logs", "--namespace", "chat", "--selector", "app.kubernetes.io/name=chat", "--prefix", "--follow")
+    command = cluster.kubectl.command(
+        "logs", "--namespace", "chat", "--selector", "app.kubernetes.io/name=chat", "--prefix", "--follow"
+    )
     os.execv(command[0], command)
 
 
@@ -158,7 +166,10 @@ def _env(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
 
 def _root() -> None:
     if os.geteuid() != 0:
-        raise LocalError("The embedded cluster needs root (containers, network, mounts).", "Run the command with sudo, or point the stack at a cluster of yours: see the README.")
+        raise LocalError(
+            "The embedded cluster needs root (containers, network, mounts).",
+            "Run the command with sudo, or point the stack at a cluster of yours: see the README.",
+        )
 
 
 @contextmanager
@@ -170,7 +181,9 @@ def _alone(paths: Paths) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LocalError("Another `up` is at work on this machine.", "Wait for it, or stop it with Ctrl-C in its terminal.") from None
+            raise LocalError(
+                "Another `up` is at work on this machine.", "Wait for it, or stop it with Ctrl-C in its terminal."
+            ) from None
         yield
 
 

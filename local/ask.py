@@ -21,16 +21,26 @@ def chat(endpoint_url: str, question: str, max_tokens: int = MAX_TOKENS) -> Iter
     try:
         with urllib.request.urlopen(f"{endpoint_url}/models", timeout=ANSWER_SECONDS) as answer:
             model = json.load(answer)["data"][0]["id"]
-        body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": max_tokens, "stream": True}
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": max_tokens,
+            "stream": True,
+        }
         request = urllib.request.Request(
             f"{endpoint_url}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             yield from _pieces(answer)
     except urllib.error.HTTPError as error:
-        raise LocalError(f"{endpoint_url} answered {error.code}: {error.read().decode(errors='replace')}", "See `python -m local status`.") from None
+        raise LocalError(
+            f"{endpoint_url} answered {error.code}: {error.read().decode(errors='replace')}",
+            "See `python -m local status`.",
+        ) from None
     except OSError as error:
-        raise LocalError(f"Nothing answers at {endpoint_url}: {error}", "See `python -m local status`; `make up` starts it.") from None
+        raise LocalError(
+            f"Nothing answers at {endpoint_url}: {error}", "See `python -m local status`; `make up` starts it."
+        ) from None
 
 
 def _pieces(answer: http.client.HTTPResponse) -> Iterator[str]:

@@ -44,7 +44,9 @@ def provide(paths: Paths, step: Step) -> Weights:
     found = recorded(paths)
     if found is None:
         found = _fetch(paths, step) or _make(paths, step)
-        _record(paths).write_text(json.dumps({"repository": found.repository, "revision": found.revision, "directory": str(found.directory)}))
+        _record(paths).write_text(
+            json.dumps({"repository": found.repository, "revision": found.revision, "directory": str(found.directory)})
+        )
     return found
 
 
@@ -74,9 +76,13 @@ def _make(paths: Paths, step: Step) -> Weights:
     step.report("no hub answers: making a tiny random model")
     directory = paths.weights / "tiny-random"
     shutil.rmtree(directory, ignore_errors=True)
-    done = subprocess.run([sys.executable, "-m", "local.tiny_model", str(directory)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "local.tiny_model", str(directory)], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
-        raise LocalError(f"The tiny model could not be made: {done.stderr.strip().splitlines()[-1]}", "Run `make up` again.")
+        raise LocalError(
+            f"The tiny model could not be made: {done.stderr.strip().splitlines()[-1]}", "Run `make up` again."
+        )
     return Weights(directory, "tiny-random", "")
 
 
@@ -91,7 +97,9 @@ def _fetch(paths: Paths, step: Step) -> Weights | None:
     revision = str(facts["sha"])
     directory = paths.weights / f"{REPOSITORY.replace('/', '--')}-{revision}"
     directory.mkdir(exist_ok=True)
-    files = [file for file in facts["siblings"] if file["rfilename"].endswith(SUFFIXES) and "/" not in file["rfilename"]]
+    files = [
+        file for file in facts["siblings"] if file["rfilename"].endswith(SUFFIXES) and "/" not in file["rfilename"]
+    ]
     for file in files:
         name = file["rfilename"]
         checksum = (file.get("lfs") or {}).get("sha256", "")
@@ -115,11 +123,16 @@ def _download(url: str, target: Path, size: int, checksum: str, step: Step) -> N
                         file.write(chunk)
                         step.report(f"{target.name}: {part.stat().st_size / 1e6:.0f} of {size / 1e6:.0f} MB")
     except OSError as error:
-        raise LocalError(f"The download of {url} stopped: {error}", "Run the command again: it goes on where it stopped.") from error
+        raise LocalError(
+            f"The download of {url} stopped: {error}", "Run the command again: it goes on where it stopped."
+        ) from error
     wrong = part.stat().st_size != size or (checksum and _sha256(part) != checksum)
     if wrong:
         part.unlink()
-        raise LocalError(f"{url} came with a wrong size or checksum", "Run the command again; if it repeats, the hub or a proxy alters files.")
+        raise LocalError(
+            f"{url} came with a wrong size or checksum",
+            "Run the command again; if it repeats, the hub or a proxy alters files.",
+        )
     part.rename(target)
 
 

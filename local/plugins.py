@@ -15,7 +15,10 @@ PUBLISHER = "https://get.pulumi.com"
 ANSWER_SECONDS = 3.0
 INSTALL_SECONDS = 600.0  # 40 MB each
 LANGUAGE_HOST = "pulumi-language-python"  # comes with the official distribution of the pulumi command
-PACKAGES = {"kubernetes": "pulumi-kubernetes", "docker": "pulumi-docker"}  # plugin -> the Python package whose version it has
+PACKAGES = {
+    "kubernetes": "pulumi-kubernetes",
+    "docker": "pulumi-docker",
+}  # plugin -> the Python package whose version it has
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,12 @@ def _install(home: Path, tools: Tools, name: str, version: str) -> bool:
     command = [str(tools.pulumi), "plugin", "install", "resource", name, version]
     environment = {**os.environ, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     try:
-        return subprocess.run(command, env=environment, capture_output=True, timeout=INSTALL_SECONDS, check=False).returncode == 0
+        return (
+            subprocess.run(
+                command, env=environment, capture_output=True, timeout=INSTALL_SECONDS, check=False
+            ).returncode
+            == 0
+        )
     except subprocess.TimeoutExpired:
         return False
 

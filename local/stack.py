@@ -119,6 +119,9 @@ class LocalStack:
             raise
         if failures and isinstance(failures[0], CommandError):
             said = list(dict.fromkeys(progress.errors)) or [str(failures[0]).strip()]
-            raise LocalError("The stack was not deployed.\n  " + "\n  ".join(said), "Mend what is named above and run the command again.")
+            raise LocalError(
+                "The stack was not deployed.\n  " + "\n  ".join(said),
+                "Mend what is named above and run the command again.",
+            )
         if failures:
             raise failures[0]

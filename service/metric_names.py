@@ -1,4 +1,4 @@
-"""Names, label and buckets of the metrics: vLLM's own, so that scalers, dashboards and gateways made for it work here too.
+"""Names, label and buckets of the metrics: vLLM's own, so that scalers and dashboards made for it work here.
 
 Source: vLLM's ``vllm/v1/metrics/loggers.py``. Standard library only: the autoscaling rules are built from these names.
 """

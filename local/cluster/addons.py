@@ -121,7 +121,9 @@ def _wait(kubectl: Kubectl, step: Step) -> None:
     deadline = time.monotonic() + READY_SECONDS
     waiting = list(ROLLOUTS)
     while waiting := [rollout for rollout in waiting if not rollout.done(kubectl)]:
-        step.report(f"{len(ROLLOUTS) - len(waiting)} of {len(ROLLOUTS)} ready, waiting for {', '.join(r.title for r in waiting)}")
+        step.report(
+            f"{len(ROLLOUTS) - len(waiting)} of {len(ROLLOUTS)} ready, waiting for {', '.join(r.title for r in waiting)}"
+        )
         if time.monotonic() > deadline:
             raise LocalError(
                 f"{waiting[0].title} was not ready after {READY_SECONDS:.0f} s",

@@ -50,14 +50,32 @@ def create(layout: Layout) -> None:
         _authority(layout.pki, "etcd-ca", "llm-stack-local-etcd")
         _leaf(layout.pki, "etcd", "etcd-ca", "/CN=etcd", ETCD)
         _leaf(layout.pki, "apiserver", "ca", "/CN=kube-apiserver", SERVER.format(names=API_SERVER_NAMES))
-        _leaf(layout.pki, "kubelet-server", "ca", f"/CN={NODE_NAME}", SERVER.format(names=f"DNS:{NODE_NAME},IP:{NODE_ADDRESS}"))
-        _leaf(layout.pki, "apiserver-kubelet-client", "ca", "/O=system:masters/CN=kube-apiserver-kubelet-client", CLIENT)
+        _leaf(
+            layout.pki,
+            "kubelet-server",
+            "ca",
+            f"/CN={NODE_NAME}",
+            SERVER.format(names=f"DNS:{NODE_NAME},IP:{NODE_ADDRESS}"),
+        )
+        _leaf(
+            layout.pki, "apiserver-kubelet-client", "ca", "/O=system:masters/CN=kube-apiserver-kubelet-client", CLIENT
+        )
         _leaf(layout.pki, "front-proxy-client", "front-proxy-ca", "/CN=front-proxy-client", CLIENT)
         for user, subject in USERS.items():
             _leaf(layout.pki, user, "ca", subject, CLIENT)
             _kubeconfig(layout, user)
         _key(layout.pki / "service-accounts.key")
-        output(["openssl", "pkey", "-in", layout.pki / "service-accounts.key", "-pubout", "-out", layout.pki / "service-accounts.pub"])
+        output(
+            [
+                "openssl",
+                "pkey",
+                "-in",
+                layout.pki / "service-accounts.key",
+                "-pubout",
+                "-out",
+                layout.pki / "service-accounts.pub",
+            ]
+        )
         done.touch()
     finally:
         os.umask(old_mask)

@@ -30,4 +30,8 @@ def _hierarchies() -> list[Path]:
     """Version 2 mounts one hierarchy; version 1 one per controller, some under two names."""
     if (ROOT / "cgroup.controllers").exists():
         return [ROOT]
-    return [entry for entry in ROOT.iterdir() if entry.is_dir() and not entry.is_symlink() and (entry / "cgroup.procs").exists()]
+    return [
+        entry
+        for entry in ROOT.iterdir()
+        if entry.is_dir() and not entry.is_symlink() and (entry / "cgroup.procs").exists()
+    ]

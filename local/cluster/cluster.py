@@ -41,7 +41,12 @@ class Cluster:
         with screen.step("Control plane"):
             control_plane.start(layout, self.tools.kube, self.kubectl)
         with screen.step("Node"):
-            node.start(layout, self.tools, self.kubectl, lambda ctr: images.provide(ctr, addons.images(self.tools), layout.archives))
+            node.start(
+                layout,
+                self.tools,
+                self.kubectl,
+                lambda ctr: images.provide(ctr, addons.images(self.tools), layout.archives),
+            )
             node.offer_gpus(layout, self.tools, self.kubectl, fake_gpus)
         with screen.step("DNS, KEDA, Prometheus", ADDONS_SECONDS) as step:
             addons.install(self.kubectl, self.tools, step)

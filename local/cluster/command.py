@@ -10,7 +10,9 @@ from local.screen import LocalError
 TIMEOUT_SECONDS = 120.0  # no single call of a tool below takes longer on two busy cores
 
 
-def output(command: Sequence[str | Path], *, stdin: str | None = None, timeout: float = TIMEOUT_SECONDS, remedy: str = "") -> str:
+def output(
+    command: Sequence[str | Path], *, stdin: str | None = None, timeout: float = TIMEOUT_SECONDS, remedy: str = ""
+) -> str:
     """Standard output of a command that has to succeed.
 
     Raises:
@@ -20,7 +22,9 @@ def output(command: Sequence[str | Path], *, stdin: str | None = None, timeout: 
     try:
         done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
-        raise LocalError(f"{' '.join(words[:4])} gave no answer in {timeout:.0f} s", remedy or "Run the same command again.") from None
+        raise LocalError(
+            f"{' '.join(words[:4])} gave no answer in {timeout:.0f} s", remedy or "Run the same command again."
+        ) from None
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
         raise LocalError(f"{' '.join(words[:4])}: {said}", remedy or "Run the same command again.")

@@ -153,5 +153,7 @@ class Daemon:
             lines = self.log.read_text(errors="replace").strip().splitlines()
         except OSError:
             return "it wrote no log"
-        telling = [line for line in lines if "error" in line.lower() or "fail" in line.lower() or "fatal" in line.lower()]
+        telling = [
+            line for line in lines if "error" in line.lower() or "fail" in line.lower() or "fatal" in line.lower()
+        ]
         return (telling or lines or ["it wrote nothing"])[-1].strip()

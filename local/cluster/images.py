@@ -38,7 +38,9 @@ class ScratchImage:
     @property
     def made_from(self) -> str:
         """Changes when a binary does: its place, size or time of change."""
-        facts = [(inside, str(file), file.stat().st_size, file.stat().st_mtime_ns) for inside, file in self.binaries.items()]
+        facts = [
+            (inside, str(file), file.stat().st_size, file.stat().st_mtime_ns) for inside, file in self.binaries.items()
+        ]
         key = hashlib.sha256(json.dumps([self.name, facts, self.entrypoint, self.user]).encode()).hexdigest()
         return f"{MADE_FROM}:{key[:32]}"
 
@@ -53,11 +55,20 @@ def provide(ctr: Containerd, images: Iterable[ScratchImage], scratch: Path) -> l
                 _directory(tar, "tmp", 0o1777)
                 for inside, file in image.binaries.items():
                     _file(tar, inside, file)
-            load(ctr, layer, names=(image.name, image.made_from), entrypoint=image.entrypoint, user=image.user, scratch=scratch)
+            load(
+                ctr,
+                layer,
+                names=(image.name, image.made_from),
+                entrypoint=image.entrypoint,
+                user=image.user,
+                scratch=scratch,
+            )
     return [image.name for image in missing]
 
 
-def load(ctr: Containerd, layer: BinaryIO, *, names: Iterable[str], entrypoint: tuple[str, ...], user: str, scratch: Path) -> None:
+def load(
+    ctr: Containerd, layer: BinaryIO, *, names: Iterable[str], entrypoint: tuple[str, ...], user: str, scratch: Path
+) -> None:
     """Gives containerd an image of one uncompressed tar layer, under each of ``names``."""
     layer_digest, layer_size = _digest(layer)
     config = {
@@ -77,7 +88,8 @@ def load(ctr: Containerd, layer: BinaryIO, *, names: Iterable[str], entrypoint: 
     index = {
         "schemaVersion": 2,
         "manifests": [
-            {**_descriptor(MANIFEST, manifest_blob), "annotations": {"io.containerd.image.name": name}} for name in names
+            {**_descriptor(MANIFEST, manifest_blob), "annotations": {"io.containerd.image.name": name}}
+            for name in names
         ],
     }
     with tempfile.NamedTemporaryFile(dir=scratch, suffix=".tar") as archive:

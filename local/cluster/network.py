@@ -75,7 +75,11 @@ def _memory(layout: Layout) -> Path:
 
 def _remember_sysctls(layout: Layout) -> None:
     if not _memory(layout).exists():
-        before = {name: (Path("/proc/sys") / name).read_text().strip() for name in SYSCTLS if (Path("/proc/sys") / name).exists()}
+        before = {
+            name: (Path("/proc/sys") / name).read_text().strip()
+            for name in SYSCTLS
+            if (Path("/proc/sys") / name).exists()
+        }
         _memory(layout).write_text(json.dumps(before))
 
 

@@ -41,7 +41,9 @@ def daemons(layout: Layout, tools: NodeTools) -> tuple[Daemon, ...]:
             "containerd",
             tools.containerd,
             f"--config={layout.state}/containerd.toml",
-            environment={"PATH": f"{tools.containerd.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            environment={
+                "PATH": f"{tools.containerd.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            },
         ),
         daemon(
             "buildkitd",

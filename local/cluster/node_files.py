@@ -134,7 +134,12 @@ def _kubelet(layout: Layout) -> str:
 
 
 def _proxy(layout: Layout) -> str:
-    unlimited = {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}  # the host's own limits stay
+    unlimited = {
+        "maxPerCore": 0,
+        "min": 0,
+        "tcpEstablishedTimeout": "0s",
+        "tcpCloseWaitTimeout": "0s",
+    }  # the host's own limits stay
     return json.dumps({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",

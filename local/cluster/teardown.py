@@ -48,7 +48,9 @@ def _pod_processes() -> list[int]:
 
 def _mounts(layout: Layout) -> list[str]:
     ours = (f"{layout.paths.run}/", f"{layout.paths.home}/")
-    points = [line.split()[1].encode().decode("unicode_escape") for line in Path("/proc/mounts").read_text().splitlines()]
+    points = [
+        line.split()[1].encode().decode("unicode_escape") for line in Path("/proc/mounts").read_text().splitlines()
+    ]
     return [point for point in reversed(points) if point.startswith(ours)]
 
 
@@ -57,7 +59,10 @@ def _unmount(layout: Layout) -> None:
         for point in _mounts(layout):
             succeeds(["umount", point]) or succeeds(["umount", "--lazy", point])
     if left := _mounts(layout):
-        raise LocalError(f"{left[0]} cannot be unmounted", f"`fuser -vm {left[0]}` shows who holds it; end that, then run `make down` again.")
+        raise LocalError(
+            f"{left[0]} cannot be unmounted",
+            f"`fuser -vm {left[0]}` shows who holds it; end that, then run `make down` again.",
+        )
 
 
 def _remove_traces(layout: Layout) -> None:

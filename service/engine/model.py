@@ -33,18 +33,22 @@ class LanguageModel:
         """
         device = _device(settings.device)
         source = settings.model
-        revision = {} if Path(source).is_dir() or settings.model_revision is None else {"revision": settings.model_revision}
+        revision = (
+            {} if Path(source).is_dir() or settings.model_revision is None else {"revision": settings.model_revision}
+        )
         progress("reading tokenizer and configuration")
         tokenizer = AutoTokenizer.from_pretrained(source, **revision)
         config = AutoConfig.from_pretrained(source, **revision)
         progress("loading weights")
-        network = AutoModelForCausalLM.from_pretrained(
+        network: Any = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=settings.dtype, use_safetensors=True, **revision
         )
         network = network.eval().to(device)
         made_for = getattr(config.get_text_config(), "max_position_embeddings", None) or FALLBACK_CONTEXT_TOKENS
         if settings.max_model_len is not None and settings.max_model_len > made_for:
-            raise ValueError(f"MAX_MODEL_LEN={settings.max_model_len}: the model was made for at most {made_for} tokens")
+            raise ValueError(
+                f"MAX_MODEL_LEN={settings.max_model_len}: the model was made for at most {made_for} tokens"
+            )
         model = cls(
             network=network,
             tokenizer=tokenizer,

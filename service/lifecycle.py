@@ -1,0 +1,115 @@
+"""Connections and shutdown: a bounded age for kept-alive connections, and an orderly end on SIGTERM."""
+
+import asyncio
+import logging
+import signal
+import time
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.engine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+CONNECTED_AT = "connected_at"
+CLOSE = (b"connection", b"close")
+# After SIGTERM new requests may still be on their way: endpoints leave a cluster's routing a moment later.
+LINGER_SECONDS = 2.0
+POLL_SECONDS = 0.1
+# Longer than clients keep an idle connection (httpx: 5 s): so it is the client that closes it, and never under a request.
+IDLE_SECONDS = 75
+# The streams that the drain cut off get their last event written.
+LAST_WORDS_SECONDS = 5
+
+
+class AgedConnection(HttpToolsProtocol):
+    """uvicorn's connection, which remembers since when it is open."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, CONNECTED_AT: time.monotonic()}
+
+
+@dataclass
+class Lifecycle:
+    """Whether the server is on its way out."""
+
+    draining: bool = False
+
+
+class Connections:
+    """Middleware that counts requests in flight, and ends a connection after an answer when it is old or the server drains."""
+
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, max_age: float) -> None:
+        self._app = app
+        self._lifecycle = lifecycle
+        self._max_age = max_age
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._ends(scope):
+                message = {**message, "headers": [*message.get("headers", []), CLOSE]}
+            await send(message)
+
+        self.in_flight += 1
+        try:
+            await self._app(scope, receive, closing)
+        finally:
+            self.in_flight -= 1
+
+    def _ends(self, scope: Scope) -> bool:
+        connected_at = scope.get("state", {}).get(CONNECTED_AT)
+        return self._lifecycle.draining or (
+            connected_at is not None and time.monotonic() - connected_at > self._max_age
+        )
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with a drain: SIGTERM makes /ready fail and lets running requests end before the process does."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        engine: Engine,
+        lifecycle: Lifecycle,
+        connections: Connections,
+        drain_seconds: float,
+    ) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._lifecycle = lifecycle
+        self._connections = connections
+        self._drain_seconds = drain_seconds
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains; an interrupt while draining ends at once. The process then ends with status 0."""
+        if self._lifecycle.draining and sig == signal.SIGINT:
+            self.should_exit = self.force_exit = True
+            return
+        self._lifecycle.draining = True
+        asyncio.get_running_loop().call_soon_threadsafe(self._begin_drain)
+
+    def _begin_drain(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        began = time.monotonic()
+        log.info("draining: %d requests in flight, at most %.0f s", self._connections.in_flight, self._drain_seconds)
+        while (age := time.monotonic() - began) < self._drain_seconds:
+            if self._connections.in_flight == 0 and age >= min(LINGER_SECONDS, self._drain_seconds):
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        self._engine.stop("the server is shutting down")
+        log.info("drained after %.1f s", time.monotonic() - began)
+        self.should_exit = True
