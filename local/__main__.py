@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 from local import ask, model, plugins, project, toolchain
 from local.cluster.cluster import Cluster
-from local.cluster.layout import CONTEXT
 from local.environment import link_stand_ins, shell, variables
 from local.paths import Paths
-from local.screen import LocalError, Screen, duration
+from local.screen import LocalError, Screen
 
 GIGABYTE = 10**9
 INTERRUPTED = 130  # a shell's status for a command that Ctrl-C ended
 QUESTION = "Say hello in one short sentence."
 STACK_SECONDS = 60.0
+NAMESPACE = "llm"  # of Pulumi.local.yaml
 
 
 def main(arguments: list[str]) -> int:
@@ -76,7 +76,7 @@ def _up(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
         f'\nAsk again       python -m local ask "{QUESTION}"'
         f"\nOpenAI clients  base_url={endpoint}"
         '\npulumi, kubectl eval "$(python -m local env)"'
-        "\nSee it scale    kubectl get hpa,pods -n chat --watch"
+        f"\nSee it scale    kubectl get hpa,pods -n {NAMESPACE} --watch"
         "\nStop            make down"
     )
 
@@ -136,7 +136,7 @@ def _logs(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
             )
         os.execvp("tail", ["tail", "-n", "200", "-F", str(log)])
     command = cluster.kubectl.command(
-        "logs", "--namespace", "chat", "--selector", "app.kubernetes.io/name=chat", "--prefix", "--follow"
+        "logs", "--namespace", NAMESPACE, "--selector", "app.kubernetes.io/name=llm-server", "--prefix", "--follow"
     )
     os.execv(command[0], command)
 

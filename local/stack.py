@@ -106,7 +106,7 @@ class LocalStack:
         def guarded() -> None:
             try:
                 work()
-            except BaseException as error:  # noqa: BLE001 -- carried to the main thread
+            except BaseException as error:  # carried to the main thread
                 failures.append(error)
 
         worker = threading.Thread(target=guarded)

@@ -127,6 +127,7 @@ def _wait(kubectl: Kubectl, step: Step) -> None:
         if time.monotonic() > deadline:
             raise LocalError(
                 f"{waiting[0].title} was not ready after {READY_SECONDS:.0f} s",
-                f"`kubectl describe {waiting[0].resource} -n {waiting[0].namespace or 'default'}` says why; then run `make up` again.",
+                f"`kubectl describe {waiting[0].resource} -n {waiting[0].namespace or 'default'}` says why; "
+                "then run `make up` again.",
             )
         time.sleep(POLL_SECONDS)

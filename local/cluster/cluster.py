@@ -39,7 +39,7 @@ class Cluster:
         with screen.step("Network"):
             network.set_up(layout)
         with screen.step("Control plane"):
-            control_plane.start(layout, self.tools.kube, self.kubectl)
+            control_plane.start(layout, self.tools.kubernetes, self.kubectl)
         with screen.step("Node"):
             node.start(
                 layout,

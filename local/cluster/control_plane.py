@@ -130,7 +130,9 @@ def start(layout: Layout, kubernetes: Path, kubectl: Kubectl) -> bool:
     etcd.wait_until(lambda: _listens(ETCD_CLIENT_PORT), ETCD_READY_SECONDS)
     started |= api_server.start()
     api_server.wait_until(lambda: kubectl.succeeds("get", "--raw", "/readyz"), API_READY_SECONDS)
-    return any([controller.start() for controller in controllers]) or started
+    for controller in controllers:
+        started |= controller.start()
+    return started
 
 
 def _listens(port: int) -> bool:

@@ -22,6 +22,7 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 CHUNK_BYTES = 1 << 20
+IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A second name of every image made here says from what it was made, so that an unchanged one is not made again.
 MADE_FROM = "localhost/llm-stack/made-from"
 
@@ -74,7 +75,7 @@ def load(
     config = {
         "architecture": ARCHITECTURES[platform.machine()],
         "os": "linux",
-        "config": {"Entrypoint": list(entrypoint), "User": user, "WorkingDir": "/", "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+        "config": {"Entrypoint": list(entrypoint), "User": user, "WorkingDir": "/", "Env": [f"PATH={IMAGE_PATH}"]},
         "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
     }  # fmt: skip
     config_blob = json.dumps(config).encode()

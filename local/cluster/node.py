@@ -1,7 +1,6 @@
 """The node: containerd, the kubelet, kube-proxy and BuildKit, as processes of the host."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from local.cluster import cgroups, node_files
@@ -9,24 +8,14 @@ from local.cluster.command import Kubectl
 from local.cluster.containerd import Containerd
 from local.cluster.daemon import Daemon
 from local.cluster.layout import NODE_ADDRESS, NODE_NAME, Layout
+from local.toolchain import Tools
 
 RUNTIME_READY_SECONDS = 60.0
 KUBELET_READY_SECONDS = 90.0
+GPU_READY_SECONDS = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class NodeTools:
-    """The binaries of the node."""
-
-    kubernetes: Path
-    containerd: Path
-    ctr: Path
-    buildkitd: Path
-    fake_gpus: Path
-    cni_plugins: Path
-
-
-def daemons(layout: Layout, tools: NodeTools) -> tuple[Daemon, ...]:
+def daemons(layout: Layout, tools: Tools) -> tuple[Daemon, ...]:
     """containerd, BuildKit, the kubelet and kube-proxy, in the order in which they start."""
 
     def daemon(name: str, executable: Path, *arguments: str, environment: dict[str, str] | None = None) -> Daemon:
@@ -65,7 +54,7 @@ def daemons(layout: Layout, tools: NodeTools) -> tuple[Daemon, ...]:
     )
 
 
-def start(layout: Layout, tools: NodeTools, kubectl: Kubectl, import_images: Callable[[Containerd], None]) -> bool:
+def start(layout: Layout, tools: Tools, kubectl: Kubectl, import_images: Callable[[Containerd], object]) -> bool:
     """Starts what does not run and waits until the node is Ready; returns whether anything was started.
 
     ``import_images`` is called once containerd answers and before the kubelet needs its pause image.
@@ -90,3 +79,20 @@ def start(layout: Layout, tools: NodeTools, kubectl: Kubectl, import_images: Cal
 def node_ready(kubectl: Kubectl) -> bool:
     path = '{.status.conditions[?(@.type=="Ready")].status}'
     return kubectl.jsonpath(f"node/{NODE_NAME}", path) == "True"
+
+
+def offer_gpus(layout: Layout, tools: Tools, kubectl: Kubectl, count: int) -> None:
+    """Makes the node offer ``count`` GPUs that do not exist; 0 takes them away."""
+    plugin = Daemon(
+        name="fakegpu",
+        executable=tools.fake_gpus,
+        arguments=(f"-count={count}",),
+        home=layout.paths.home,
+        logs=layout.logs,
+    )
+    if count == 0:
+        plugin.stop()
+        return
+    plugin.start()
+    path = r"{.status.allocatable.nvidia\.com/gpu}"
+    plugin.wait_until(lambda: kubectl.jsonpath(f"node/{NODE_NAME}", path) == str(count), GPU_READY_SECONDS)

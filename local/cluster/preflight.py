@@ -4,6 +4,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 
+from local.cluster.daemon import marked_processes
 from local.cluster.layout import (
     API_PORT,
     CONTROLLER_MANAGER_PORT,
@@ -16,7 +17,6 @@ from local.cluster.layout import (
     SCHEDULER_PORT,
     Layout,
 )
-from local.cluster.daemon import marked_processes
 from local.screen import LocalError
 
 LOOPBACK_PORTS = (
@@ -24,7 +24,7 @@ LOOPBACK_PORTS = (
     KUBELET_HEALTH_PORT, PROXY_HEALTH_PORT, PROXY_METRICS_PORT,
 )  # fmt: skip
 GIGABYTE = 10**9
-# What a first start writes: tools and their build 12, base and service image with its cache 18 (measured with torch's CUDA wheel).
+# What a first start writes: tools and their build 12, base and service image with its cache 18 (torch's CUDA wheel).
 FIRST_START_BYTES = 30 * GIGABYTE
 LATER_START_BYTES = 3 * GIGABYTE  # etcd, logs, a new layer of the service
 

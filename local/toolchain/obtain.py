@@ -1,0 +1,208 @@
+"""All tools, each from where it can be had, kept under one directory by version and content."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.paths import Paths
+from local.screen import LocalError, Screen, duration
+from local.toolchain import debian
+from local.toolchain.build import build
+from local.toolchain.download import Downloader, UnavailableError, WrongContentError
+from local.toolchain.table import TOOLS, Tool
+
+GO_VERSION = (1, 21)  # the first that fetches the toolchain which a go.mod names
+# On the user's path below <cache>/bin.
+SHOWN = {"pulumi": "pulumi", "buildctl": "buildkit", "ctr": "kube", "promtool": "prometheus"}
+# The combined binary goes by these names.
+KUBERNETES_NAMES = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "kubectl",
+)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Where everything is."""
+
+    cache: Path
+    directories: dict[str, Path]
+
+    @property
+    def bin(self) -> Path:
+        """What belongs on a user's path."""
+        return self.cache / "bin"
+
+    def _binary(self, tool: str, name: str) -> Path:
+        return self.directories[tool] / name
+
+    @property
+    def kubernetes(self) -> Path:
+        return self._binary("kube", "kube")
+
+    @property
+    def kubectl(self) -> Path:
+        return self.bin / "kubectl"
+
+    @property
+    def coredns(self) -> Path:
+        return self._binary("kube", "coredns")
+
+    @property
+    def fake_gpus(self) -> Path:
+        return self._binary("kube", "fakegpu")
+
+    @property
+    def pause(self) -> Path:
+        return self._binary("kube", "pause")
+
+    @property
+    def containerd(self) -> Path:
+        return self._binary("kube", "containerd")
+
+    @property
+    def ctr(self) -> Path:
+        return self._binary("kube", "ctr")
+
+    @property
+    def cni_plugins(self) -> Path:
+        return debian.cni_plugins()
+
+    @property
+    def buildkitd(self) -> Path:
+        return self._binary("buildkit", "buildkitd")
+
+    @property
+    def pulumi(self) -> Path:
+        return self._binary("pulumi", "pulumi")
+
+    @property
+    def pulumi_python_exec(self) -> Path:
+        return self._binary("pulumi", "share") / "python" / "pulumi-language-python-exec"
+
+    @property
+    def keda_operator(self) -> Path:
+        return self._binary("keda", "operator")
+
+    @property
+    def keda_adapter(self) -> Path:
+        return self._binary("keda", "adapter")
+
+    @property
+    def keda_webhooks(self) -> Path:
+        return self._binary("keda", "webhooks")
+
+    @property
+    def keda_share(self) -> Path:
+        return self._binary("keda", "share")
+
+    @property
+    def prometheus_operator(self) -> Path:
+        return self._binary("prometheus-operator", "operator")
+
+    @property
+    def prometheus_config_reloader(self) -> Path:
+        return self._binary("prometheus-operator", "prometheus-config-reloader")
+
+    @property
+    def prometheus_operator_share(self) -> Path:
+        return self._binary("prometheus-operator", "share")
+
+    @property
+    def prometheus(self) -> Path:
+        return self._binary("prometheus", "prometheus")
+
+
+def obtain(paths: Paths, screen: Screen) -> Tools:
+    """Makes sure that every tool is there; where all are, this takes no time.
+
+    Raises:
+        LocalError: something is missing that cannot be had; what has been made so far is kept.
+    """
+    debian.require(screen)
+    directories = {tool.name: _directory(paths.cache, tool) for tool in TOOLS}
+    missing = [tool for tool in TOOLS if not directories[tool.name].exists()]
+    if missing:
+        _make(missing, directories, paths.cache, screen)
+    tools = Tools(paths.cache, directories)
+    _link(tools)
+    return tools
+
+
+def _make(missing: list[Tool], directories: dict[str, Path], cache: Path, screen: Screen) -> None:
+    total = sum(tool.build_seconds for tool in missing)
+    names = ", ".join(f"{tool.name} {tool.version}" for tool in missing)
+    screen.say(
+        f"Tools to get: {names}. Downloaded where their publishers answer; else built, {duration(total)} in all on two cores."
+    )
+    downloader = Downloader(lambda _: None)
+    for tool in missing:
+        with screen.step(f"{tool.name} {tool.version}", tool.build_seconds) as step:
+            target = directories[tool.name]
+            partial = target.with_name(f"{target.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            came = _download(tool, downloader, partial, cache / "downloads", step.report)
+            if not came:
+                build(tool, _go(), partial, cache / "go", step.report)
+            partial.rename(target)
+            step.done("downloaded" if came else "built")
+            for old in target.parent.glob(f"{tool.name}-*"):
+                if old != target and re.fullmatch(rf"{re.escape(tool.name)}-[0-9a-f]{{16}}", old.name):
+                    shutil.rmtree(old)
+
+
+def _download(tool: Tool, downloader: Downloader, target: Path, cache: Path, report: Callable[[str], None]) -> bool:
+    if tool.download is None:
+        return False
+    try:
+        downloader.fetch(tool.download, tool.version, target, cache)
+    except UnavailableError:
+        return False
+    except WrongContentError as error:
+        report(f"{error}; building instead")
+        return False
+    return True
+
+
+def _directory(cache: Path, tool: Tool) -> Path:
+    """Named by everything that goes into a build: pins, sources of ours, flags, kind of machine."""
+    content = hashlib.sha256(repr((tool, os.uname().machine)).encode())
+    for file in sorted(path for path in tool.sources.rglob("*") if path.is_file()):
+        content.update(file.read_bytes())
+    return cache / "tools" / f"{tool.name}-{content.hexdigest()[:16]}"
+
+
+def _link(tools: Tools) -> None:
+    """The commands for the user; one that the user has is left alone, save pulumi, whose version matters here."""
+    tools.bin.mkdir(parents=True, exist_ok=True)
+    wanted = {name: tools.directories[tool] / name for name, tool in SHOWN.items()}
+    wanted |= {name: tools.kubernetes for name in KUBERNETES_NAMES if name == "kubectl"}
+    for name, target in wanted.items():
+        link = tools.bin / name
+        if not (link.is_symlink() and link.readlink() == target):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+
+
+def _go() -> Path:
+    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if found is not None:
+        said = subprocess.run([found, "env", "GOVERSION"], cwd="/", capture_output=True, text=True, check=False).stdout
+        numbers = re.match(r"go(\d+)\.(\d+)", said)
+        if numbers and (int(numbers[1]), int(numbers[2])) >= GO_VERSION:
+            return Path(found)
+    raise LocalError(
+        f"Go {GO_VERSION[0]}.{GO_VERSION[1]} or newer is needed to build the tools that cannot be downloaded.",
+        "Install it from https://go.dev/dl/ (it unpacks to /usr/local/go), then run the command again.",
+    )
