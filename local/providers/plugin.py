@@ -1,0 +1,26 @@
+"""How a stand-in is served: on loopback, with its port on standard output, until the engine ends it."""
+
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+WORKERS = 32  # threads: an update may wait for as many objects at a time
+MESSAGE_BYTES = 400 * 1024 * 1024  # the engine's own limit; a chart's objects in one message are large
+
+
+def serve(register: Callable[[grpc.Server], None], what: str) -> None:
+    """Serves what ``register`` adds; ``what`` names the official plugin that is stood in for."""
+    options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
+    server = grpc.server(ThreadPoolExecutor(max_workers=WORKERS), options=options)
+    register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    # The engine decides when a plugin ends. A handler and not SIG_IGN, which a child would inherit.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: server.stop(None))
+    print(port, flush=True)
+    print(f"llm-stack: a stand-in serves for {what}", file=sys.stderr, flush=True)
+    server.wait_for_termination()

@@ -1,0 +1,78 @@
+"""A real server process for tests: the tiny model behind the real command."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+START_SECONDS = 90
+STOP_SECONDS = 30
+POLL_SECONDS = 0.05
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """`python -m service` with the given environment; ``ready``: serving when the constructor returns."""
+
+    def __init__(self, model: Path, log: Path, *, ready: bool = True, **settings: str) -> None:
+        self.port = free_port()
+        self.log = log
+        environment = {
+            **os.environ,
+            "MODEL": str(model),
+            "SERVED_MODEL_NAME": "tiny",
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "DEVICE": "cpu",
+            "DTYPE": "float32",
+            **settings,
+        }
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service"], env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+        if ready:
+            self.wait_for(lambda: self.get("/ready").status_code == 200, START_SECONDS)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> httpx.Response:
+        try:
+            return httpx.get(f"{self.url}{path}", timeout=10)
+        except httpx.ConnectError:
+            return httpx.Response(599)  # nothing listens (yet, or any more)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples."""
+        lines = [line for line in self.get("/metrics").text.splitlines() if line.startswith(f"{name}{{")]
+        assert lines, f"{name} is not exposed"
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, f"the server ended: {self.log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"not in {seconds} s: {self.log.read_text()[-2000:]}"
+            time.sleep(POLL_SECONDS)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(STOP_SECONDS)

@@ -1,0 +1,91 @@
+"""Many requests at once: correct, counted, bounded, cancelled."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import openai
+import pytest
+
+from service import metric_names
+from tests.service.server import ServerProcess
+
+LONG = {"messages": [{"role": "user", "content": "Tell a long story"}], "max_tokens": 1500, "stream": True}
+
+
+def complete(client: openai.OpenAI, prompt: str, seed: int) -> str:
+    answer = client.completions.create(model="tiny", prompt=prompt, max_tokens=20, seed=seed)
+    return answer.choices[0].text
+
+
+def test_answers_do_not_depend_on_what_else_runs(client: openai.OpenAI) -> None:
+    work = [(f"Story number {index} {'and then ' * index}", index) for index in range(4)]
+    alone = [complete(client, *item) for item in work]
+    with ThreadPoolExecutor(len(work)) as pool:
+        together = list(pool.map(lambda item: complete(client, *item), work))
+    assert together == alone
+
+
+def idle(server: ServerProcess) -> bool:
+    return server.metric(metric_names.REQUESTS_RUNNING) == 0 and server.metric(metric_names.REQUESTS_WAITING) == 0
+
+
+def test_full_queue_is_429_and_disconnect_frees_every_place(server: ServerProcess) -> None:
+    async def crowd() -> None:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+
+            async def listen() -> None:
+                async with client.stream("POST", "/v1/chat/completions", json=LONG) as answer:
+                    async for _ in answer.aiter_lines():
+                        pass
+
+            listeners = [asyncio.create_task(listen()) for _ in range(6)]
+            while (
+                server.metric(metric_names.REQUESTS_RUNNING) < 4 or server.metric(metric_names.REQUESTS_WAITING) < 2
+            ):
+                await asyncio.sleep(0.02)
+            refused = await client.post("/v1/chat/completions", json=LONG)
+            assert refused.status_code == 429
+            assert refused.headers["retry-after"] == "1"
+            assert refused.json()["error"]["code"] == "queue_full"
+            for listener in listeners:
+                listener.cancel()
+            await asyncio.gather(*listeners, return_exceptions=True)
+
+    server.wait_for(lambda: idle(server))
+    asyncio.run(crowd())
+    server.wait_for(lambda: idle(server))
+
+
+def test_client_that_leaves_a_whole_answer_frees_its_place(server: ServerProcess) -> None:
+    server.wait_for(lambda: idle(server))
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/chat/completions", json={**LONG, "stream": False}, timeout=0.3)
+    server.wait_for(lambda: idle(server), seconds=5)
+
+
+def test_every_metric_is_exposed_with_the_models_name(server: ServerProcess) -> None:
+    text = server.get("/metrics").text
+    counters = (metric_names.PROMPT_TOKENS, metric_names.GENERATION_TOKENS)
+    gauges = (metric_names.REQUESTS_RUNNING, metric_names.REQUESTS_WAITING, metric_names.KV_CACHE_USAGE)
+    histograms = (
+        metric_names.TIME_TO_FIRST_TOKEN,
+        metric_names.INTER_TOKEN_LATENCY,
+        metric_names.REQUEST_LATENCY,
+        metric_names.QUEUE_TIME,
+    )
+    label = f'{metric_names.MODEL_NAME_LABEL}="tiny"'
+    for name in (*gauges, *(f"{counter}_total" for counter in counters), *(f"{histogram}_count" for histogram in histograms)):
+        assert f"{name}{{{label}}}" in text
+    for reason in ("stop", "length", "abort"):
+        assert f'{metric_names.REQUEST_SUCCESS}_total{{{metric_names.FINISHED_REASON_LABEL}="{reason}",{label}}}' in text
+
+
+def test_counters_count_what_was_used(server: ServerProcess, client: openai.OpenAI) -> None:
+    server.wait_for(lambda: idle(server))
+    names = (f"{metric_names.PROMPT_TOKENS}_total", f"{metric_names.GENERATION_TOKENS}_total")
+    before = [server.metric(name) for name in names]
+    used = client.completions.create(model="tiny", prompt="Count this", max_tokens=7, seed=1).usage
+    assert used is not None
+    after = [server.metric(name) for name in names]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [used.prompt_tokens, used.completion_tokens]
