@@ -4,7 +4,7 @@ import sys
 
 from pulumi.runtime.proto import provider_pb2_grpc
 
-from local.providers.kubernetes.engine_log import EngineLog
+from local.providers.engine_log import EngineLog
 from local.providers.kubernetes.provider import KubernetesProvider
 from local.providers.plugin import serve
 

@@ -8,7 +8,7 @@ import urllib3
 import yaml
 from kubernetes import config
 
-from local.providers.kubernetes.values import Json
+from local.providers.values import Json
 
 APPLY = "application/apply-patch+yaml"  # JSON is YAML
 REACH_SECONDS = 5.0
@@ -110,7 +110,8 @@ class Cluster:
         try:
             api = self._client()
             headers = {"Accept": "application/json", "Content-Type": content_type}
-            api.update_params_for_auth(headers, [], ["BearerToken"])
+            if token := api.configuration.auth_settings().get("BearerToken"):
+                headers[token["key"]] = token["value"]
             answer = api.rest_client.pool_manager.request(
                 method,
                 api.configuration.host + path,

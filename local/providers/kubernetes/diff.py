@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from local.providers.kubernetes.values import Json
+from local.providers.values import Json
 
 
 class Change(Enum):

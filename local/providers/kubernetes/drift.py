@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from local.providers.kubernetes.values import Json
+from local.providers.values import Json
 
 # Of a live object, what nobody writes (the server does).
 SERVER_METADATA = (

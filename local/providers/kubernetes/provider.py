@@ -12,12 +12,12 @@ from google.protobuf import empty_pb2, struct_pb2
 from google.rpc import status_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
+from local.providers.engine_log import EngineLog
 from local.providers.kubernetes import drift, wait
 from local.providers.kubernetes.cluster import ApiError, Cluster, NoSuchKindError, UnreachableError
 from local.providers.kubernetes.diff import Change, differences
-from local.providers.kubernetes.engine_log import EngineLog
 from local.providers.kubernetes.kinds import CLUSTER_SCOPED, EVERY_KIND, kind_of
-from local.providers.kubernetes.values import UNKNOWN_STRING, Json, from_wire, has_unknowns, secret, to_wire
+from local.providers.values import UNKNOWN_STRING, Json, from_wire, has_unknowns, secret, to_wire
 
 AUTONAMED = "pulumi.com/autonamed"
 PROPAGATION = "pulumi.com/deletionPropagationPolicy"

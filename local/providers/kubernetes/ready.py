@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from local.providers.kubernetes.values import Json
+from local.providers.values import Json
 
 # A Service whose pods never come is not an error: the official provider gives up looking after as long.
 SERVICE_PATIENCE_SECONDS = 10.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from local.providers.kubernetes.cluster import Cluster
 from local.providers.kubernetes.kinds import kind_of
 from local.providers.kubernetes.ready import SKIP_AWAIT, WAIT_FOR, Check, FailedError, asked_for, pod_problems
-from local.providers.kubernetes.values import Json
+from local.providers.values import Json
 
 POLL_SECONDS = 0.5
 DEFAULT_SECONDS = 600.0  # the official provider's

@@ -1,0 +1,148 @@
+"""Building an image with BuildKit straight into the cluster's containerd, where the kubelet finds it by its digest."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+NAMESPACE = "k8s.io"
+BUILDKIT_VARIABLE = "LLM_STACK_BUILDKIT"
+CONTAINERD_VARIABLE = "LLM_STACK_CONTAINERD"
+# The host's own settings, given to steps that mount them; they never become part of an image.
+PIP_CONFIGS = ("~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/pip.conf")
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+# Build arguments that every Dockerfile has without declaring them, and that no layer keeps.
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+SHOWN_LINES = 20
+STEP = re.compile(r"#\d+ (\[.+|[A-Z]+ .+|exporting.+|unpacking.+)")
+
+
+class BuildError(Exception):
+    """The build did not come to its end; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """What to build. ``name`` is `repository:tag`."""
+
+    name: str
+    context: Path
+    dockerfile: Path
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    platform: str = ""
+    target: str = ""
+
+    @property
+    def repository(self) -> str:
+        return self.name.rpartition(":")[0]
+
+
+class Builder:
+    """BuildKit and containerd at the addresses of the environment."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._cancelled = threading.Event()
+
+    def build(self, build: Build, report: Callable[[str], None]) -> str:
+        """Builds and returns the image's reference by digest (`repository@sha256:…`).
+
+        Raises:
+            BuildError: there is no builder, a step failed, or the build was cancelled.
+        """
+        address = os.environ.get(BUILDKIT_VARIABLE, "")
+        if not Path(address.removeprefix("unix://")).is_socket():
+            raise BuildError(
+                f'No BuildKit answers at {BUILDKIT_VARIABLE}={address!r}. Run `make up`, then eval "$(python -m local env)".'
+            )
+        with tempfile.TemporaryDirectory() as directory:
+            metadata = Path(directory) / "metadata.json"
+            self._run(self._command(address, build, metadata), report)
+            digest = json.loads(metadata.read_text())["containerimage.digest"]
+        reference = f"{build.repository}@{digest}"
+        # The kubelet looks a digest up by that very name.
+        self._containerd("images", "tag", "--force", build.name, reference)
+        for old in self._references(build.repository) - {reference}:
+            self._containerd("images", "remove", old)
+        return reference
+
+    def holds(self, reference: str) -> bool:
+        """Whether containerd has the image; True where it cannot be asked, for then nothing is known against it."""
+        try:
+            return reference in self._references(reference.partition("@")[0])
+        except BuildError:
+            return True
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        for process in list(self._running):
+            process.terminate()
+
+    def _references(self, repository: str) -> set[str]:
+        names = self._containerd("images", "list", "--quiet").split()
+        return {name for name in names if name.startswith(f"{repository}@")}
+
+    def _command(self, address: str, build: Build, metadata: Path) -> list[str]:
+        options = {
+            "filename": build.dockerfile.name,
+            # A base image that the cluster holds is taken as it is; one that it lacks is pulled.
+            "image-resolve-mode": "local",
+            **({"platform": build.platform} if build.platform else {}),
+            **({"target": build.target} if build.target else {}),
+            **{f"build-arg:{name}": os.environ[name] for name in PROXIES if name in os.environ},
+            **{f"build-arg:{name}": value for name, value in build.arguments.items()},
+        }
+        return [
+            "buildctl", "--addr", address, "build", "--progress", "plain", "--frontend", "dockerfile.v0",
+            "--local", f"context={build.context}", "--local", f"dockerfile={build.dockerfile.parent}",
+            *(part for name, value in options.items() for part in ("--opt", f"{name}={value}")),
+            *(part for name, file in _secrets().items() for part in ("--secret", f"id={name},src={file}")),
+            "--output", f"type=image,name={build.name},unpack=true,compression=uncompressed",
+            "--metadata-file", str(metadata),
+        ]  # fmt: skip
+
+    def _run(self, command: list[str], report: Callable[[str], None]) -> None:
+        lines: list[str] = []
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            self._running.add(process)
+            assert process.stderr is not None
+            for line in process.stderr:
+                lines.append(line.rstrip())
+                if step := STEP.match(line):
+                    report(step[1].strip())
+        self._running.discard(process)
+        if self._cancelled.is_set():
+            raise BuildError("The build was cancelled.")
+        if process.returncode != 0:
+            raise BuildError("The build failed:\n" + "\n".join(lines[-SHOWN_LINES:]))
+
+    @staticmethod
+    def _containerd(*arguments: str) -> str:
+        command = ["ctr", "--address", os.environ.get(CONTAINERD_VARIABLE, ""), "--namespace", NAMESPACE, *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise BuildError('ctr is not on the path: run eval "$(python -m local env)"') from None
+        if done.returncode != 0:
+            raise BuildError(f"{' '.join(command[:1] + list(arguments))}: {done.stderr.strip()}")
+        return done.stdout
+
+
+def _secrets() -> dict[str, Path]:
+    pip = [os.environ["PIP_CONFIG_FILE"]] if "PIP_CONFIG_FILE" in os.environ else []
+    found = {
+        "pip.conf": [Path(name).expanduser() for name in (*pip, *PIP_CONFIGS)],
+        "ca-bundle": [Path(os.environ.get("SSL_CERT_FILE", CA_BUNDLE))],
+    }
+    return {
+        name: next(file for file in places if file.is_file())
+        for name, places in found.items()
+        if any(map(Path.is_file, places))
+    }
