@@ -84,8 +84,9 @@ def _up(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
 def _deploy(paths: Paths, tools: toolchain.Tools, screen: Screen) -> str:
     from local.stack import LocalStack  # pulumi is there in the project's environment only
 
+    stack = LocalStack(tools.bin.parent, _environment(paths, tools, screen))
     with screen.step("Stack", STACK_SECONDS) as step:
-        outputs = LocalStack(tools.bin.parent, _environment(paths, tools, screen)).up(step)
+        outputs = stack.up(step)
     return str(outputs["endpoint_url"])
 
 

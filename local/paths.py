@@ -50,6 +50,6 @@ class Paths:
         """Makes the directories; the state directory is private to its owner."""
         self.home.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
-        for directory in (self.cache, self.images, self.weights, self.run):
+        for directory in (self.cache, self.images, self.weights, self.pulumi, self.run):
             directory.mkdir(parents=True, exist_ok=True)
         self.run.chmod(0o711)  # pods of other users pass through to their model
