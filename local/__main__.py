@@ -143,8 +143,9 @@ def _logs(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
 
 
 def _ask(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    project.enter(screen)
     tools = toolchain.obtain(paths, screen)
-    environment = {**os.environ, **_environment(paths, tools, Screen())}
+    environment = {**os.environ, **_environment(paths, tools, screen)}
     done = subprocess.run(
         [str(tools.pulumi), "stack", "output", "--json", "-s", "local"],
         cwd=project.ROOT, env=environment, capture_output=True, text=True, check=False,
@@ -161,6 +162,7 @@ def _answer(endpoint: str, question: str) -> None:
 
 
 def _env(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    project.enter(screen)
     tools = toolchain.obtain(paths, screen)
     print(shell(_environment(paths, tools, screen)))
 

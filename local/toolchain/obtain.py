@@ -134,6 +134,7 @@ def obtain(paths: Paths, screen: Screen) -> Tools:
     missing = [tool for tool in TOOLS if not directories[tool.name].exists()]
     if missing:
         _make(missing, directories, paths.cache, screen)
+        _trim(paths.cache)
     tools = Tools(paths.cache, directories)
     _link(tools)
     return tools
@@ -160,6 +161,12 @@ def _make(missing: list[Tool], directories: dict[str, Path], cache: Path, screen
             for old in target.parent.glob(f"{tool.name}-*"):
                 if old != target and re.fullmatch(rf"{re.escape(tool.name)}-[0-9a-f]{{16}}", old.name):
                     shutil.rmtree(old)
+
+
+def _trim(cache: Path) -> None:
+    """Go's caches are ten times the size of what they were good for; every tool that they made is kept."""
+    shutil.rmtree(cache / "go", ignore_errors=True)
+    shutil.rmtree(cache / "downloads", ignore_errors=True)
 
 
 def _download(tool: Tool, downloader: Downloader, target: Path, cache: Path, report: Callable[[str], None]) -> bool:

@@ -1,10 +1,12 @@
 """The running cluster of `python -m local up`."""
 
-import os
+import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pulumi import automation
@@ -13,7 +15,9 @@ from local.cluster.command import Kubectl
 from local.cluster.layout import Layout
 from local.paths import Paths
 from local.project import ROOT
-from local.stack import LocalStack
+
+PROGRAM = Path(__file__).parent / "program"
+Resources = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -34,73 +38,64 @@ def kubectl() -> Kubectl:
     return Kubectl(paths.cache / "bin" / "kubectl", Layout(paths).kubeconfig())
 
 
-@pytest.fixture(scope="session")
-def stack(environment: dict[str, str]) -> LocalStack:
-    return LocalStack(Paths().cache, environment)
-
-
-Program = Callable[[], None]
-
-
 class Project:
-    """A stack of its own for an inline program, in a backend of its own."""
+    """A project of its own in a backend of its own; what it declares is given to each call."""
 
     def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        self.events: list[automation.EngineEvent] = []
-        (directory / "state").mkdir()
-        variables = {**environment, "PULUMI_BACKEND_URL": f"file://{directory / 'state'}"}
+        self._directory = directory
+        self._events: list[automation.EngineEvent] = []
+        self.state = directory / "state"
+        self.state.mkdir()
+        for name in ("Pulumi.yaml", "__main__.py"):
+            shutil.copy(PROGRAM / name, directory)
+        self._declare([])
         self._stack = automation.create_stack(
             stack_name="test",
-            project_name="t-stand-in",
-            program=lambda: None,
-            work_dir=None,
+            work_dir=str(directory),
             opts=automation.LocalWorkspaceOptions(
-                pulumi_command=automation.PulumiCommand(root=str(Paths().cache)), env_vars=variables
+                pulumi_command=automation.PulumiCommand(root=str(Paths().cache)),
+                env_vars={**environment, "PULUMI_BACKEND_URL": f"file://{self.state}"},
             ),
         )
-        self.state_file = directory / "state"
 
-    def up(self, program: Program) -> dict[str, int]:
+    def up(self, resources: Resources) -> dict[str, int]:
         """Counts of the operations, `same` left out."""
-        self.events.clear()
-        result = self._stack.up(program=program, on_event=self.events.append, color="never")
-        return {name: count for name, count in (result.summary.resource_changes or {}).items() if name != "same"}
+        self._declare(resources)
+        return _counts(self._stack.up(on_event=self._events.append, color="never").summary.resource_changes)
 
-    def preview(self, program: Program) -> dict[str, int]:
-        self.events.clear()
-        result = self._stack.preview(program=program, on_event=self.events.append, color="never")
-        return {str(getattr(name, "value", name)): count for name, count in result.change_summary.items() if name != "same"}
+    def preview(self, resources: Resources) -> dict[str, int]:
+        self._declare(resources)
+        return _counts(self._stack.preview(on_event=self._events.append, color="never").change_summary)
 
     def refresh(self) -> dict[str, int]:
-        self.events.clear()
-        result = self._stack.refresh(on_event=self.events.append, color="never")
-        return {name: count for name, count in (result.summary.resource_changes or {}).items() if name != "same"}
+        self._events.clear()
+        return _counts(self._stack.refresh(on_event=self._events.append, color="never").summary.resource_changes)
 
     def destroy(self) -> None:
         self._stack.destroy(color="never")
 
-    @property
-    def outputs(self) -> dict[str, object]:
-        return {name: output.value for name, output in self._stack.outputs().items()}
+    def _declare(self, resources: Resources) -> None:
+        self._events.clear()
+        (self._directory / "resources.json").write_text(json.dumps(resources))
 
     @property
     def messages(self) -> str:
-        return "\n".join(event.diagnostic_event.message for event in self.events if event.diagnostic_event)
+        return "\n".join(event.diagnostic_event.message for event in self._events if event.diagnostic_event)
 
     @property
     def differences(self) -> set[str]:
         """The properties that the engine showed as different."""
-        found = (event.resource_pre_event or event.res_outputs_event for event in self.events)
+        found = (event.resource_pre_event or event.res_outputs_event for event in self._events)
         return {path for one in found if one for path in one.metadata.detailed_diff or {}}
+
+
+def _counts(changes: Mapping[Any, int] | None) -> dict[str, int]:
+    named = {str(getattr(name, "value", name)): count for name, count in (changes or {}).items()}
+    return {name: count for name, count in named.items() if name != "same"}
 
 
 @pytest.fixture
 def project(tmp_path: Path, environment: dict[str, str]) -> Iterator[Project]:
-    # The program runs in this process and talks to the engine's plugins as any other.
-    before = os.environ.copy()
-    os.environ.update(environment)
     made = Project(tmp_path, environment)
     yield made
     made.destroy()
-    os.environ.clear()
-    os.environ.update(before)

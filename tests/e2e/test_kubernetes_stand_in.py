@@ -1,21 +1,41 @@
 """The Kubernetes stand-in does what the official plugin was seen to do, on the real API server, scheduler and kubelet."""
 
 import json
-from collections.abc import Callable
+from typing import Any
 
-import pulumi
-import pulumi_kubernetes as k8s
 import pytest
 from pulumi.automation.errors import CommandError
 
 from local.cluster.command import Kubectl
 from local.cluster.layout import PAUSE_IMAGE
-from tests.e2e.conftest import Project
+from tests.e2e.conftest import Project, Resources
 
 pytestmark = pytest.mark.e2e
 
 NAMESPACE = "t-stand-in"
-Program = Callable[[], None]
+PROMETHEUS_IMAGE = "quay.io/prometheus/prometheus:v3.14.0"
+
+
+def resource(
+    kind: str, name: str, *, api: str = "v1", options: dict[str, Any] | None = None, **properties: Any
+) -> dict[str, Any]:
+    """A namespaced object called as its resource."""
+    package = api if "/" in api else f"core/{api}"
+    metadata = {"name": name, "namespace": NAMESPACE, **properties.pop("metadata", {})}
+    return {
+        "type": f"kubernetes:{package}:{kind}",
+        "name": name,
+        "properties": {"apiVersion": api, "kind": kind, "metadata": metadata, **properties},
+        "after": ["ns"],
+        **(options or {}),
+    }
+
+
+NAMESPACE_RESOURCE = {
+    "type": "kubernetes:core/v1:Namespace",
+    "name": "ns",
+    "properties": {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+}
 
 
 def app(
@@ -25,56 +45,33 @@ def app(
     environment: str = "a",
     label: str = "app",
     timeout: str = "60s",
-    skip: bool = False,
-    extra: Program | None = None,
-) -> Program:
+    skip_await: bool = False,
+) -> Resources:
     """A namespace with a ConfigMap, a Deployment and a Service."""
-
-    def program() -> None:
-        namespace = k8s.core.v1.Namespace("ns", metadata={"name": NAMESPACE})
-        inside = pulumi.ResourceOptions(depends_on=[namespace])
-        k8s.core.v1.ConfigMap(
-            "c", metadata={"name": "c", "namespace": NAMESPACE, "labels": {"of": "us"}}, data={"key": data}, opts=inside
-        )
-        k8s.apps.v1.Deployment(
+    container = {
+        "name": "c",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": "A", "value": environment}],
+        "resources": {"requests": {"cpu": "10m", "memory": "8Mi"}, "limits": {"cpu": "1000m"}},
+    }
+    template = {
+        "metadata": {"labels": {"app": label}},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
+    }
+    return [
+        NAMESPACE_RESOURCE,
+        resource("ConfigMap", "c", metadata={"labels": {"of": "us"}}, data={"key": data}),
+        resource(
+            "Deployment",
             "d",
-            metadata={
-                "name": "d",
-                "namespace": NAMESPACE,
-                "annotations": {"pulumi.com/skipAwait": "true"} if skip else {},
-            },
-            spec={
-                "selector": {"matchLabels": {"app": label}},
-                "template": {
-                    "metadata": {"labels": {"app": label}},
-                    "spec": {
-                        "terminationGracePeriodSeconds": 1,
-                        "containers": [
-                            {
-                                "name": "c",
-                                "image": image,
-                                "imagePullPolicy": "IfNotPresent",
-                                "env": [{"name": "A", "value": environment}],
-                                "resources": {"requests": {"cpu": "1000m"[:-3] + "m", "memory": "8Mi"}},
-                            }
-                        ],
-                    },
-                },
-            },
-            opts=pulumi.ResourceOptions(
-                depends_on=[namespace], custom_timeouts=pulumi.CustomTimeouts(create=timeout, update=timeout)
-            ),
-        )
-        k8s.core.v1.Service(
-            "s",
-            metadata={"name": "s", "namespace": NAMESPACE},
-            spec={"selector": {"app": label}, "ports": [{"port": 80, "targetPort": 8080}]},
-            opts=inside,
-        )
-        if extra is not None:
-            extra()
-
-    return program
+            api="apps/v1",
+            options={"timeout": timeout},
+            metadata={"annotations": {"pulumi.com/skipAwait": "true"}} if skip_await else {},
+            spec={"selector": {"matchLabels": {"app": label}}, "template": template},
+        ),
+        resource("Service", "s", spec={"selector": {"app": label}, "ports": [{"port": 80, "targetPort": 8080}]}),
+    ]
 
 
 def test_life_of_an_application(project: Project, kubectl: Kubectl) -> None:
@@ -116,7 +113,7 @@ def test_life_of_an_application(project: Project, kubectl: Kubectl) -> None:
     assert not kubectl.succeeds("get", "namespace", NAMESPACE)
 
 
-def test_image_that_cannot_be_pulled_fails_with_the_pods_reason_and_the_next_good_update_heals(
+def test_unpullable_image_fails_with_the_pods_reason_and_the_next_good_update_heals(
     project: Project, kubectl: Kubectl
 ) -> None:
     project.up(app())
@@ -132,13 +129,13 @@ def test_image_that_cannot_be_pulled_fails_with_the_pods_reason_and_the_next_goo
         assert words in project.messages
     assert kubectl.jsonpath("deployment/d", "{.status.availableReplicas}", NAMESPACE) == "1"
     assert project.up(app()) == {"update": 1}
-    assert project.up(app(image="registry.invalid/none:1", skip=True)) == {"update": 1}
+    assert project.up(app(image="registry.invalid/none:1", skip_await=True)) == {"update": 1}
 
 
 def test_object_that_the_server_rejects_fails_in_the_preview(project: Project) -> None:
     project.up(app())
     with pytest.raises(CommandError):
-        project.preview(app(environment="b", label="app", image=""))
+        project.preview(app(environment="b", image=""))
     assert "spec.template.spec.containers[0].image: Required value" in project.messages
 
 
@@ -153,99 +150,71 @@ def test_object_that_exists_is_not_taken_over(project: Project, kubectl: Kubectl
         kubectl("delete", "namespace", NAMESPACE)
 
 
-def test_jobs_custom_resources_and_secrets(project: Project, kubectl: Kubectl) -> None:
-    def job(name: str, arguments: list[str]) -> None:
-        k8s.batch.v1.Job(
-            name,
-            metadata={"name": name, "namespace": NAMESPACE},
-            spec={
-                "backoffLimit": 0,
-                "template": {
-                    "spec": {
-                        "restartPolicy": "Never",
-                        "containers": [
-                            {"name": "j", "image": "quay.io/prometheus/prometheus:v3.14.0", "args": arguments}
-                        ],
-                    }
-                },
-            },
-        )
+def test_job_is_waited_for_and_its_failure_told(project: Project) -> None:
+    def job(name: str, argument: str) -> Resources:
+        pod = {"restartPolicy": "Never", "containers": [{"name": "j", "image": PROMETHEUS_IMAGE, "args": [argument]}]}
+        spec = {"backoffLimit": 0, "template": {"spec": pod}}
+        return [NAMESPACE_RESOURCE, resource("Job", name, api="batch/v1", options={"timeout": "60s"}, spec=spec)]
 
-    definition_spec = {
-        "group": "stand-in.test",
-        "scope": "Namespaced",
-        "names": {"kind": "Thing", "plural": "things", "singular": "thing"},
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "subresources": {"status": {}},
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-            }
-        ],
-    }
-
-    def base() -> None:
-        k8s.core.v1.Namespace("ns", metadata={"name": NAMESPACE})
-        definition = k8s.apiextensions.v1.CustomResourceDefinition(
-            "crd", metadata={"name": "things.stand-in.test"}, spec=definition_spec
-        )
-        k8s.apiextensions.CustomResource(
-            "thing",
-            api_version="stand-in.test/v1",
-            kind="Thing",
-            metadata={"name": "thing", "namespace": NAMESPACE},
-            spec={"snake_case": "stays"},
-            opts=pulumi.ResourceOptions(depends_on=[definition]),
-        )
-        k8s.core.v1.Secret(
-            "secret",
-            metadata={"name": "secret", "namespace": NAMESPACE},
-            string_data={"key": pulumi.Output.secret("hush-hush")},
-        )
-
-    def with_job(arguments: list[str], name: str) -> Program:
-        def program() -> None:
-            base()
-            job(name, arguments)
-
-        return program
-
-    def never_ready() -> None:
-        base()
-        k8s.apiextensions.CustomResource(
-            "waiting",
-            api_version="stand-in.test/v1",
-            kind="Thing",
-            metadata={
-                "name": "waiting",
-                "namespace": NAMESPACE,
-                "annotations": {"pulumi.com/waitFor": "condition=Ready"},
-            },
-            opts=pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="3s")),
-        )
-
-    project.up(base)
-    assert kubectl.jsonpath("thing.stand-in.test/thing", "{.spec.snake_case}", NAMESPACE) == "stays"
-    states = [file.read_text() for file in project.state_file.rglob("*.json")]
-    assert states
-    assert not any("hush-hush" in text or "aHVzaC1odXNo" in text for text in states)
-    assert project.up(base) == {}
-
-    assert project.up(with_job(["--version"], "good")) == {"create": 1}
+    assert project.up(job("good", "--version"))["create"] == 3
     with pytest.raises(CommandError):
-        project.up(with_job(["--no-such-flag"], "bad"))
+        project.up(job("bad", "--no-such-flag"))
     assert "BackoffLimitExceeded" in project.messages
     assert 'container "j" completed with exit code' in project.messages
 
+
+def test_custom_resource_is_verbatim_and_waited_for_when_asked(project: Project, kubectl: Kubectl) -> None:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": schema},
+    }
+    names = {"kind": "Thing", "plural": "things", "singular": "thing"}
+    definition = {
+        "type": "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition",
+        "name": "crd",
+        "properties": {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": "things.stand-in.test"},
+            "spec": {"group": "stand-in.test", "scope": "Namespaced", "names": names, "versions": [version]},
+        },
+    }
+
+    def thing(name: str, annotations: dict[str, str]) -> dict[str, Any]:
+        return resource(
+            "Thing",
+            name,
+            api="stand-in.test/v1",
+            options={"after": ["ns", "crd"], "timeout": "3s"},
+            metadata={"annotations": annotations},
+            spec={"snake_case": "stays"},
+        )
+
+    base = [NAMESPACE_RESOURCE, definition, thing("thing", {})]
+    project.up(base)
+    assert kubectl.jsonpath("thing.stand-in.test/thing", "{.spec.snake_case}", NAMESPACE) == "stays"
     with pytest.raises(CommandError):
-        project.up(never_ready)
+        project.up([*base, thing("waiting", {"pulumi.com/waitFor": "condition=Ready"})])
     assert "timed out waiting for the condition" in project.messages
 
 
-def test_cluster_that_is_away_previews_and_then_says_so(project: Project, tmp_path: pytest.TempPathFactory) -> None:
-    nowhere = {
+def test_secret_is_nowhere_in_clear_in_the_state(project: Project, kubectl: Kubectl) -> None:
+    resources = [NAMESPACE_RESOURCE, resource("Secret", "hidden", stringData={"key": "hush-hush"})]
+    project.up(resources)
+    assert kubectl.jsonpath("secret/hidden", "{.data.key}", NAMESPACE) == "aHVzaC1odXNo"
+    states = [file.read_text() for file in project.state.rglob("*.json")]
+    assert any("hidden" in state for state in states)
+    assert not any("hush-hush" in state or "aHVzaC1odXNo" in state for state in states)
+    assert project.up(resources) == {}
+    assert project.refresh() == {}
+
+
+def test_cluster_that_is_away_can_be_previewed_and_is_named_by_up(project: Project) -> None:
+    kubeconfig = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "away",
@@ -253,20 +222,13 @@ def test_cluster_that_is_away_previews_and_then_says_so(project: Project, tmp_pa
         "users": [{"name": "away", "user": {}}],
         "contexts": [{"name": "away", "context": {"cluster": "away", "user": "away"}}],
     }
-
-    def program() -> None:
-        provider = k8s.Provider("away", kubeconfig=json.dumps(nowhere), cluster_identifier="same")
-        k8s.core.v1.ConfigMap(
-            "c",
-            metadata={"name": "c", "namespace": "default"},
-            data={"a": "b"},
-            opts=pulumi.ResourceOptions(provider=provider),
-        )
-
-    assert project.preview(program)["create"] >= 2
+    provider = {
+        "type": "pulumi:providers:kubernetes",
+        "name": "away",
+        "properties": {"kubeconfig": json.dumps(kubeconfig)},
+    }
+    resources = [provider, {**NAMESPACE_RESOURCE, "provider": "away"}]
+    assert project.preview(resources) == {"create": 3}
     with pytest.raises(CommandError):
-        project.up(program)
-    assert (
-        "configured Kubernetes cluster is unreachable: unable to load schema information from the API server"
-        in project.messages
-    )
+        project.up(resources)
+    assert "configured Kubernetes cluster is unreachable: unable to load schema information" in project.messages
