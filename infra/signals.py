@@ -10,10 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from service.metric_names import MODEL_NAME_LABEL, REQUESTS_RUNNING, REQUESTS_WAITING
-
 from infra.config.schema import Scaling
 from infra.workload import Workload
+from service.metric_names import MODEL_NAME_LABEL, REQUESTS_RUNNING, REQUESTS_WAITING
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`python -m local up | status | down | logs | ask | env`: the stack on this machine."""
+"""`python -m local up | tools | status | down | logs | ask | env`: the stack on this machine."""
 
 import argparse
 import fcntl
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--cluster-only", action="store_true", help="stop before the stack")
     down = commands.add_parser("down", help="remove everything that runs; caches stay")
     down.add_argument("--purge", action="store_true", help="remove caches, images and weights too")
+    commands.add_parser("tools", help="only get the tools; prints the directory with the commands")
     commands.add_parser("status", help="what runs, how much disk it takes")
     logs = commands.add_parser("logs", help="logs of the served model, or of a process of the cluster")
     logs.add_argument("process", nargs="?", help="kubelet, containerd, kube-apiserver, …")
@@ -58,7 +59,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     project.enter(screen)
+    _check_config()
     with _alone(paths):
+        toolchain.require_system(screen)
+        Cluster.check(paths)
         tools = toolchain.obtain(paths, screen)
         Cluster(paths, tools).up(screen, options.fake_gpus)
         if options.cluster_only:
@@ -81,6 +85,16 @@ def _up(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     )
 
 
+def _check_config() -> None:
+    """Every fault of the configuration at once, before minutes go into tools and a cluster."""
+    from infra.config import ConfigError, from_files, parse  # needs the project's environment
+
+    try:
+        parse(from_files("local"))
+    except ConfigError as error:
+        raise LocalError(str(error), "Mend Pulumi.local.yaml and run the command again.") from None
+
+
 def _deploy(paths: Paths, tools: toolchain.Tools, screen: Screen) -> str:
     from local.stack import LocalStack  # pulumi is there in the project's environment only
 
@@ -101,6 +115,11 @@ def _environment(paths: Paths, tools: toolchain.Tools, screen: Screen) -> dict[s
             f"stand-ins of this project serve for {', '.join(found.stand_ins)}" if found.stand_ins else "official"
         )
     return variables(paths, tools, found)
+
+
+def _tools(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    paths.create()
+    print(toolchain.obtain(paths, screen).bin)
 
 
 def _down(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
@@ -190,7 +209,15 @@ def _alone(paths: Paths) -> Iterator[None]:
         yield
 
 
-_COMMANDS = {"up": _up, "down": _down, "status": _status, "logs": _logs, "ask": _ask, "env": _env}
+_COMMANDS = {
+    "up": _up,
+    "tools": _tools,
+    "down": _down,
+    "status": _status,
+    "logs": _logs,
+    "ask": _ask,
+    "env": _env,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

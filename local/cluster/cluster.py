@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from local.cluster import addons, base_image, control_plane, images, network, node, preflight, teardown
 from local.cluster.command import Kubectl
@@ -30,12 +31,16 @@ class Cluster:
     def kubectl(self) -> Kubectl:
         return Kubectl(self.tools.kubectl, self.layout.kubeconfig())
 
+    @staticmethod
+    def check(paths: Paths) -> None:
+        """Raises :class:`LocalError` where the host cannot take the cluster: disk, ports."""
+        preflight.check(Layout(paths))
+
     def up(self, screen: Screen, fake_gpus: int = 0) -> None:
         """Makes the cluster run as declared; what runs already is left alone."""
         layout = self.layout
         for directory in (layout.state, layout.archives):
             directory.mkdir(parents=True, exist_ok=True)
-        preflight.check(layout)
         with screen.step("Network"):
             network.set_up(layout)
         with screen.step("Control plane"):
@@ -65,4 +70,4 @@ class Cluster:
     @staticmethod
     def running(paths: Paths) -> list[str]:
         """The names of the cluster's processes that are alive."""
-        return sorted({process.name for process in marked_processes(paths.home)})
+        return sorted({Path(process.name).name for process in marked_processes(paths.home)})

@@ -58,5 +58,5 @@ def _ports(layout: Layout) -> Iterator[tuple[str, str]]:
             except OSError:
                 yield (
                     f"Port {port} of this machine is taken, and the cluster needs it.",
-                    f"`ss -ltnp 'sport = :{port}'` shows by whom; end that process (another cluster?), then run the command again.",
+                    f"`ss -ltnp 'sport = :{port}'` shows by whom; end that process, then run the command again.",
                 )

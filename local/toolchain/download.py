@@ -9,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from urllib.response import addinfourl
 
@@ -18,6 +19,7 @@ from local.toolchain.table import Download
 MIRROR_VARIABLE = "LLM_STACK_MIRROR"
 ANSWER_SECONDS = 5.0
 CHUNK_BYTES = 1 << 20
+ATTEMPTS = 3  # each goes on where the one before broke off
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PULUMI_ARCHITECTURES = {"amd64": "x64", "arm64": "arm64"}
 HASHES = {64: "sha256", 128: "sha512"}  # by the digits of the checksum
@@ -34,11 +36,10 @@ class WrongContentError(Exception):
 class Downloader:
     """Remembers which hosts do not answer, so that each is waited for once."""
 
-    def __init__(self, report: Callable[[str], None]) -> None:
-        self._report = report
+    def __init__(self) -> None:
         self._silent: set[str] = set()
 
-    def fetch(self, download: Download, version: str, target: Path, cache: Path) -> None:
+    def fetch(self, download: Download, version: str, target: Path, cache: Path, report: Callable[[str], None]) -> None:
         """Puts the binaries of ``download`` into the directory ``target``.
 
         Raises:
@@ -52,7 +53,7 @@ class Downloader:
         cache.mkdir(parents=True, exist_ok=True)
         archive = cache / name
         if not archive.exists():
-            self._download(url, archive, expected)
+            self._download(url, archive, expected, report)
         for inside, ours in download.members.items():
             file = target / ours
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -73,23 +74,37 @@ class Downloader:
                 return str(words[0].lower())
         raise UnavailableError(f"{url} has no checksum of {name}")
 
-    def _download(self, url: str, archive: Path, expected: str) -> None:
+    def _download(self, url: str, archive: Path, expected: str, report: Callable[[str], None]) -> None:
         part = archive.with_name(f"{archive.name}.part")
-        have = part.stat().st_size if part.exists() else 0
-        try:
-            with self._open(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
-                with part.open("ab" if answer.status == 206 else "wb") as file:
-                    while chunk := answer.read(CHUNK_BYTES):
-                        file.write(chunk)
-                        self._report(f"downloading {archive.name}, {file.tell() / 1e6:.0f} MB")
-        except _RangeError:
-            pass  # all of it was there already
+        for _ in range(ATTEMPTS):
+            if self._append(url, part, report):
+                break
+        else:
+            raise UnavailableError(f"the download of {url} broke off {ATTEMPTS} times")
         with part.open("rb") as content:
             found = hashlib.file_digest(content, HASHES[len(expected)]).hexdigest()
         if found != expected:
             part.unlink()
             raise WrongContentError(f"{url} has the checksum {found}, and its publisher says {expected}")
         part.rename(archive)
+
+    def _append(self, url: str, part: Path, report: Callable[[str], None]) -> bool:
+        """Adds what is missing to ``part``; returns whether the publisher sent all that it had announced."""
+        have = part.stat().st_size if part.exists() else 0
+        try:
+            answer = self._open(url, {"Range": f"bytes={have}-"} if have else {})
+        except _RangeError:
+            return True  # all of it was there already
+        with answer, part.open("ab" if answer.status == 206 else "wb") as file:
+            began = file.tell()
+            announced = int(answer.headers.get("Content-Length", 0))
+            try:
+                while chunk := answer.read(CHUNK_BYTES):
+                    file.write(chunk)
+                    report(f"downloading {part.stem}, {file.tell() / 1e6:.0f} MB")
+            except (OSError, HTTPException):
+                return False
+            return file.tell() - began >= announced
 
     def _open(self, url: str, headers: dict[str, str]) -> addinfourl:
         host = urllib.parse.urlsplit(url).netloc

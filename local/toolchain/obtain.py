@@ -122,6 +122,10 @@ class Tools:
     def prometheus(self) -> Path:
         return self._binary("prometheus", "prometheus")
 
+    @property
+    def promtool(self) -> Path:
+        return self._binary("prometheus", "promtool")
+
 
 def obtain(paths: Paths, screen: Screen) -> Tools:
     """Makes sure that every tool is there; where all are, this takes no time.
@@ -129,7 +133,6 @@ def obtain(paths: Paths, screen: Screen) -> Tools:
     Raises:
         LocalError: something is missing that cannot be had; what has been made so far is kept.
     """
-    debian.require(screen)
     directories = {tool.name: _directory(paths.cache, tool) for tool in TOOLS}
     missing = [tool for tool in TOOLS if not directories[tool.name].exists()]
     if missing:
@@ -146,7 +149,7 @@ def _make(missing: list[Tool], directories: dict[str, Path], cache: Path, screen
     screen.say(
         f"Tools to get: {names}. Downloaded where their publishers answer; else built, {duration(total)} in all on two cores."
     )
-    downloader = Downloader(lambda _: None)
+    downloader = Downloader()
     for tool in missing:
         with screen.step(f"{tool.name} {tool.version}", tool.build_seconds) as step:
             target = directories[tool.name]
@@ -173,7 +176,7 @@ def _download(tool: Tool, downloader: Downloader, target: Path, cache: Path, rep
     if tool.download is None:
         return False
     try:
-        downloader.fetch(tool.download, tool.version, target, cache)
+        downloader.fetch(tool.download, tool.version, target, cache, report)
     except UnavailableError:
         return False
     except WrongContentError as error:

@@ -2,11 +2,9 @@
 
 import asyncio
 import copy
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -16,6 +14,10 @@ from pulumi.runtime import mocks as pulumi_mocks
 
 from infra.config import StackConfig, parse
 from infra.stack import LlmStack, LlmStackArgs, providers
+from local import toolchain
+from local.paths import Paths
+from local.screen import Screen
+from local.toolchain import Tools
 
 DIGEST = f"sha256:{'ab' * 32}"
 SOUND: dict[str, Any] = {
@@ -135,16 +137,22 @@ def _build(config: StackConfig, outputs: dict[str, Any]) -> pulumi.Output[None]:
     return pulumi.Output.from_input(given).apply(lambda values: outputs.update(values))
 
 
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """The tools of `python -m local tools`."""
+    return toolchain.obtain(Paths(), Screen())
+
+
 @pytest.fixture
-def crd_schema() -> Callable[[str], dict[str, Any]]:
+def crd_schema(tools: Tools) -> Callable[[str], dict[str, Any]]:
     """The schema of the newest version in the custom resource definition ``file`` (name without `.yaml`)."""
 
     def read(file: str) -> dict[str, Any]:
-        home = Path(os.environ.get("LLM_STACK_HOME", "/var/lib/llm-stack")) / "cache"
-        found = [*home.glob(f"share/*/**/{file}.yaml"), *home.glob(f"go/mod/github.com/**/{file}.yaml")]
-        if not found:
-            pytest.skip(f"{file}.yaml comes with the tools of `python -m local up`")
-        definition = yaml.safe_load(found[0].read_text())
+        (found,) = [
+            *tools.keda_share.rglob(f"bases/{file}.yaml"),
+            *tools.prometheus_operator_share.rglob(f"crds/{file}.yaml"),
+        ]
+        definition = yaml.safe_load(found.read_text())
         schema: dict[str, Any] = definition["spec"]["versions"][-1]["schema"]["openAPIV3Schema"]
         return schema
 

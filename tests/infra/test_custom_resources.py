@@ -1,8 +1,6 @@
 """Custom resources against the schemas of their own definitions, and the signals against promtool."""
 
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ from infra.config.readers import from_files
 from infra.config.schema import Scaling
 from infra.signals import signals
 from infra.workload import Workload
+from local.toolchain import Tools
 from service import metric_names
 
 Mapping = dict[str, Any]
@@ -60,17 +59,9 @@ def test_signals_use_the_servers_own_names() -> None:
         assert signal.metric_type == "AverageValue"
 
 
-def promtool() -> str:
-    home = Path(os.environ.get("LLM_STACK_HOME", "/var/lib/llm-stack"))
-    found = shutil.which("promtool", path=os.pathsep.join([os.environ["PATH"], f"{home}/cache/bin"]))
-    if found is None:
-        pytest.skip("promtool comes with the tools of `python -m local up`")
-    return found
-
-
 @pytest.mark.engine
 @pytest.mark.parametrize("signal", signals(Scaling()), ids=lambda signal: signal.name)
-def test_a_query_gives_one_series_for_many_pods_and_none_for_no_pod(tmp_path: Path, signal: Any) -> None:
+def test_a_query_gives_one_series_for_many_pods_and_none_for_no_pod(tmp_path: Path, tools: Tools, signal: Any) -> None:
     def series(pod: str, **labels: str) -> str:
         every = {"namespace": "llm", "service": "chat", "model_name": 'org/\\"chat\\"', "pod": pod, **labels}
         pairs = ",".join(f'{name}="{value}"' for name, value in every.items())
@@ -102,5 +93,7 @@ def test_a_query_gives_one_series_for_many_pods_and_none_for_no_pod(tmp_path: Pa
     }
     file = tmp_path / "signal.yaml"
     file.write_text(yaml.safe_dump(tests))
-    done = subprocess.run([promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(tools.promtool), "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

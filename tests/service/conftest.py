@@ -17,7 +17,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = ServerProcess(model, tmp_path_factory.mktemp("server") / "log", MAX_RUNNING_REQUESTS="4", MAX_WAITING_REQUESTS="2")
+    process = ServerProcess(
+        model, tmp_path_factory.mktemp("server") / "log", MAX_RUNNING_REQUESTS="4", MAX_WAITING_REQUESTS="2"
+    )
     yield process
     process.close()
 

@@ -40,9 +40,7 @@ def test_full_queue_is_429_and_disconnect_frees_every_place(server: ServerProces
                         pass
 
             listeners = [asyncio.create_task(listen()) for _ in range(6)]
-            while (
-                server.metric(metric_names.REQUESTS_RUNNING) < 4 or server.metric(metric_names.REQUESTS_WAITING) < 2
-            ):
+            while server.metric(metric_names.REQUESTS_RUNNING) < 4 or server.metric(metric_names.REQUESTS_WAITING) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             refused = await client.post("/v1/chat/completions", json=LONG)
             assert refused.status_code == 429
@@ -75,10 +73,16 @@ def test_every_metric_is_exposed_with_the_models_name(server: ServerProcess) -> 
         metric_names.QUEUE_TIME,
     )
     label = f'{metric_names.MODEL_NAME_LABEL}="tiny"'
-    for name in (*gauges, *(f"{counter}_total" for counter in counters), *(f"{histogram}_count" for histogram in histograms)):
+    for name in (
+        *gauges,
+        *(f"{counter}_total" for counter in counters),
+        *(f"{histogram}_count" for histogram in histograms),
+    ):
         assert f"{name}{{{label}}}" in text
     for reason in ("stop", "length", "abort"):
-        assert f'{metric_names.REQUEST_SUCCESS}_total{{{metric_names.FINISHED_REASON_LABEL}="{reason}",{label}}}' in text
+        assert (
+            f'{metric_names.REQUEST_SUCCESS}_total{{{metric_names.FINISHED_REASON_LABEL}="{reason}",{label}}}' in text
+        )
 
 
 def test_counters_count_what_was_used(server: ServerProcess, client: openai.OpenAI) -> None:

@@ -35,7 +35,9 @@ def test_sigterm_lets_a_running_stream_end_and_exits_with_0(model: Path, tmp_pat
 def test_stream_beyond_the_drain_ends_with_an_error_event(model: Path, tmp_path: Path) -> None:
     server = ServerProcess(model, tmp_path / "log", DRAIN_TIMEOUT_SECONDS="0")
     try:
-        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json={**STORY, "max_tokens": 2000}, timeout=60) as answer:
+        with httpx.stream(
+            "POST", f"{server.url}/v1/chat/completions", json={**STORY, "max_tokens": 2000}, timeout=60
+        ) as answer:
             lines = answer.iter_lines()
             next(lines)
             server.terminate()
@@ -67,7 +69,9 @@ def test_old_connection_is_closed_after_an_answer(model: Path, tmp_path: Path) -
 def test_wrong_settings_are_all_named_at_once() -> None:
     environment = {**os.environ, "PORT": "http", "DTYPE": "int4", "MAX_RUNNING_REQUESTS": "0"}
     environment.pop("MODEL", None)
-    done = subprocess.run([sys.executable, "-m", "service"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "service"], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     for name in ("MODEL", "PORT", "DTYPE", "MAX_RUNNING_REQUESTS"):
         assert name in done.stderr

@@ -53,7 +53,7 @@ def digest(context: Path, dockerfile: Path, options: Mapping[str, object]) -> st
     for path in files(context):
         file = context / path
         if file.is_symlink():
-            content = os.readlink(file).encode()
+            content = os.fsencode(file.readlink())
         else:
             with file.open("rb") as opened:
                 content = hashlib.file_digest(opened, "sha256").digest()

@@ -13,7 +13,8 @@ from local.providers.kubernetes.ready import Check
 EVERY_KIND = ("apiVersion", "kind", "metadata.name", "metadata.namespace")
 CLUSTER_SCOPED = frozenset({
     "Namespace", "PersistentVolume", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "StorageClass",
-    "PriorityClass", "RuntimeClass", "APIService", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "IngressClass", "Node",
+    "PriorityClass", "RuntimeClass", "IngressClass", "APIService", "Node",
+    "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration",
 })  # fmt: skip
 
 
