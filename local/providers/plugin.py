@@ -18,9 +18,9 @@ def serve(register: Callable[[grpc.Server], None], what: str) -> None:
     register(server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    # The engine decides when a plugin ends. A handler and not SIG_IGN, which a child would inherit.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: server.stop(None))
+    # A plugin is a process group of its own, which Ctrl-C does not reach: SIGINT is the engine's word to end.
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, lambda *_: server.stop(None))
     print(port, flush=True)
     print(f"llm-stack: a stand-in serves for {what}", file=sys.stderr, flush=True)
     server.wait_for_termination()

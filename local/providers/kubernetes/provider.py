@@ -225,10 +225,13 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         live: Json, manifest: Json, reasons: list[str], urn: str, context: grpc.ServicerContext
     ) -> NoReturn:
         """The object exists and is not up: the engine keeps it in the state, and the next update tries again."""
+        message = f"{_id(live)} failed to fully initialize or become live: {reasons[0]}"
         failure = provider_pb2.ErrorResourceInitFailed(
-            id=_id(live), properties=to_wire(_outputs(live, _manager(urn))), reasons=reasons, inputs=to_wire(manifest)
+            id=_id(live),
+            properties=to_wire(_outputs(live, _manager(urn))),
+            reasons=[message, *reasons[1:]],
+            inputs=to_wire(manifest),
         )
-        message = f"resource {_id(live)} failed to fully initialize or become live"
         status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
         status.details.add().Pack(failure)
         context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
