@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pulumi import automation
 
+from infra.workload import NAME_LABEL
 from local.cluster.command import Kubectl
 from local.cluster.layout import Layout
 from local.paths import Paths
@@ -18,6 +20,7 @@ from local.project import ROOT
 
 PROGRAM = Path(__file__).parent / "program"
 Resources = list[dict[str, Any]]
+UPDATE_SECONDS = 300.0  # longer than any Deployment here may take
 
 
 @pytest.fixture(scope="session")
@@ -99,3 +102,64 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Iterator[Project]:
     made = Project(tmp_path, environment)
     yield made
     made.destroy()
+
+
+class PulumiFailedError(Exception):
+    """All that a failed command printed."""
+
+
+class Deployed:
+    """The stack `local`, through a user's own commands."""
+
+    def __init__(self, environment: dict[str, str], kubectl: Kubectl, directory: Path) -> None:
+        self._environment = environment
+        self._directory = directory
+        self.kubectl = kubectl
+        outputs = json.loads(self.pulumi("stack", "output", "--json"))
+        self.endpoint_url: str = outputs["endpoint_url"]
+        self.namespace: str = outputs["namespace"]
+
+    def pulumi(self, *arguments: str, config: Mapping[str, object] | None = None) -> str:
+        """What a command prints; ``config`` has the keys, joined by dots, that differ from Pulumi.local.yaml.
+
+        Raises:
+            PulumiFailedError: the command failed.
+        """
+        done = subprocess.run(
+            ["pulumi", *arguments, "--stack", "local", "--non-interactive", *self._config_file(config or {})],
+            cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=UPDATE_SECONDS, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise PulumiFailedError(done.stdout + done.stderr)
+        return done.stdout
+
+    def ready_pods(self) -> list[str]:
+        """The addresses of the model's pods that serve."""
+        pods = json.loads(
+            self.kubectl("get", "pods", "-n", self.namespace, "-l", f"{NAME_LABEL}=llm-server", "-o", "json")
+        )
+        return [pod["status"]["podIP"] for pod in pods["items"] if _serves(pod)]
+
+    def _config_file(self, config: Mapping[str, object]) -> list[str]:
+        if not config:
+            return []
+        content = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())
+        for path, value in config.items():
+            first, *rest = path.split(".")
+            holder, last = content["config"], f"llm-stack:{first}"
+            for name in rest:
+                holder, last = holder[last], name
+            holder[last] = value
+        file = self._directory / "Pulumi.local.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return ["--config-file", str(file)]
+
+
+def _serves(pod: dict[str, Any]) -> bool:
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
+    return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+@pytest.fixture(scope="module")
+def deployed(environment: dict[str, str], kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    return Deployed(environment, kubectl, tmp_path_factory.mktemp("config"))
