@@ -11,7 +11,6 @@ from local.cluster.layout import (
     ETCD_CLIENT_PORT,
     ETCD_PEER_PORT,
     KUBELET_HEALTH_PORT,
-    NODE_ADDRESS,
     PROXY_HEALTH_PORT,
     PROXY_METRICS_PORT,
     SCHEDULER_PORT,
@@ -50,13 +49,21 @@ def _ports(layout: Layout) -> Iterator[tuple[str, str]]:
     running = {process.name for process in marked_processes(layout.paths.home)}
     if running:  # the ports are taken by ourselves
         return
-    for address, port in (*(("127.0.0.1", port) for port in LOOPBACK_PORTS), (NODE_ADDRESS, API_PORT)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("0.0.0.0" if address == NODE_ADDRESS else address, port))
-            except OSError:
-                yield (
-                    f"Port {port} of this machine is taken, and the cluster needs it.",
-                    f"`ss -ltnp 'sport = :{port}'` shows by whom; end that process, then run the command again.",
-                )
+    taken = [port for port in LOOPBACK_PORTS if _taken("127.0.0.1", port)]
+    if _taken("0.0.0.0", API_PORT):  # the node's address may not be there yet
+        taken.append(API_PORT)
+    if taken:
+        yield (
+            f"Of the ports that the cluster needs, somebody listens on {', '.join(map(str, taken))}.",
+            "`ss -ltnp` shows who; end that, then run the command again.",
+        )
+
+
+def _taken(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return True
+    return False

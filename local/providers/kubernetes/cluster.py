@@ -46,7 +46,7 @@ class Cluster:
         try:
             self._call("GET", "/version", seconds=REACH_SECONDS)
         except UnreachableError as error:
-            return str(error)
+            return f"unable to load schema information from the API server: {error}"
         except ApiError:
             pass  # it answered
         return ""
@@ -121,7 +121,7 @@ class Cluster:
                 retries=False,
             )
         except (urllib3.exceptions.HTTPError, config.ConfigException, OSError) as error:
-            raise UnreachableError(f"unable to load schema information from the API server: {error}") from error
+            raise UnreachableError(f"the API server does not answer: {error}") from error
         content: Json = (
             json.loads(answer.data) if answer.data[:1] == b"{" else {"message": answer.data.decode(errors="replace")}
         )
