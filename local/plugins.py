@@ -15,6 +15,8 @@ PUBLISHER = "https://get.pulumi.com"
 ANSWER_SECONDS = 3.0
 INSTALL_SECONDS = 600.0  # 40 MB each
 LANGUAGE_HOST = "pulumi-language-python"  # comes with the official distribution of the pulumi command
+DOCKER = "pulumi-resource-docker"
+REGISTRY = "localhost:5001"  # of Pulumi.local.yaml
 PACKAGES = {
     "kubernetes": "pulumi-kubernetes",
     "docker": "pulumi-docker",
@@ -45,21 +47,22 @@ def provide(home: Path, tools: Tools, versions: dict[str, str], step: Step) -> P
         if users.is_dir():
             (home / "plugins" / directory).symlink_to(users)
             continue
-        reachable = _answers() if reachable is None else reachable
+        reachable = _answers(PUBLISHER) if reachable is None else reachable
         step.report(f"installing the {name} plugin {version}")
         if not (reachable and _install(home, tools, name, version)):
             missing.append(f"pulumi-resource-{name}")
-    # The docker plugin builds with a Docker engine only; without one the cluster's own BuildKit builds.
-    if f"pulumi-resource-{'docker'}" not in missing and not _docker_engine():
-        missing.append("pulumi-resource-docker")
+    # The docker plugin needs an engine that builds and a registry that it pushes to and the node pulls from; without
+    # them the cluster's own BuildKit builds straight into its containerd.
+    if DOCKER not in missing and not (_docker_engine() and _answers(f"http://{REGISTRY}/v2/")):
+        missing.append(DOCKER)
     if not (tools.pulumi.resolve().parent / LANGUAGE_HOST).exists():
         missing.append(LANGUAGE_HOST)
     return Plugins(home, tuple(missing))
 
 
-def _answers() -> bool:
+def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(urllib.request.Request(PUBLISHER, method="HEAD"), timeout=ANSWER_SECONDS):
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=ANSWER_SECONDS):
             return True
     except OSError:
         return False

@@ -1,0 +1,82 @@
+"""The Docker stand-in on the cluster's BuildKit: what it builds is what the kubelet finds by digest."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pulumi.automation.errors import CommandError
+
+from tests.e2e.conftest import Project, Resources
+
+pytestmark = pytest.mark.e2e
+
+REPOSITORY = "localhost:5001/t-stand-in/image"
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    directory = tmp_path / "context"
+    directory.mkdir()
+    (directory / "Dockerfile").write_text("FROM scratch\nARG SAID=nothing\nLABEL said=$SAID\nCOPY . /\n")
+    (directory / "kept").write_text("one")
+    (directory / "ignored").write_text("one")
+    (directory / ".dockerignore").write_text("ignored\nDockerfile\n.dockerignore\n")
+    return directory
+
+
+def image(context: Path, *, name: str = f"{REPOSITORY}:test", **options: Any) -> Resources:
+    build = {"context": str(context), "dockerfile": str(context / "Dockerfile"), **options}
+    return [{"type": "docker:index/image:Image", "name": "i", "properties": {"imageName": name, "build": build}}]
+
+
+def references(environment: dict[str, str]) -> set[str]:
+    """The digests under which containerd has the repository."""
+    command = ["ctr", "--address", environment["LLM_STACK_CONTAINERD"], "--namespace", "k8s.io", "images", "list", "-q"]
+    names = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    return {name for name in names if name.startswith(f"{REPOSITORY}@sha256:")}
+
+
+def test_image_is_built_again_only_when_something_in_it_changed(
+    project: Project, context: Path, environment: dict[str, str]
+) -> None:
+    assert project.preview(image(context)) == {"create": 2}
+    assert project.up(image(context)) == {"create": 2}
+    first = references(environment)
+    assert len(first) == 1
+
+    (context / "ignored").write_text("two")
+    assert project.up(image(context)) == {}
+
+    (context / "kept").write_text("two")
+    assert project.preview(image(context)) == {"update": 1}
+    assert "contextDigest" in project.differences
+    assert references(environment) == first
+    assert project.up(image(context)) == {"update": 1}
+    second = references(environment)
+    assert len(second) == 1
+    assert second != first
+
+    assert project.up(image(context, args={"SAID": "something"})) == {"update": 1}
+    assert references(environment) != second
+
+    # An image that somebody removed from the node is built again.
+    ctr = ["ctr", "--address", environment["LLM_STACK_CONTAINERD"], "--namespace", "k8s.io", "images", "remove"]
+    subprocess.run([*ctr, *references(environment)], env=environment, check=True)
+    assert project.preview(image(context, args={"SAID": "something"})) == {"update": 1}
+
+
+def test_failing_step_is_told_in_its_own_words(project: Project, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY missing /\n")
+    with pytest.raises(CommandError):
+        project.up(image(context))
+    assert "missing" in project.messages
+    assert "The build failed" in project.messages
+
+
+def test_faults_are_told_in_the_preview(project: Project, context: Path) -> None:
+    (context / "Dockerfile").unlink()
+    with pytest.raises(CommandError):
+        project.preview(image(context, name=REPOSITORY))
+    assert f"there is no file {context}/Dockerfile" in project.messages
+    assert f"'{REPOSITORY}' has no tag" in project.messages
