@@ -37,6 +37,23 @@ NAMESPACE_RESOURCE = {
     "properties": {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
 }
 
+AWAY = json.dumps(
+    {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "away",
+        "clusters": [{"name": "away", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "away", "user": {}}],
+        "contexts": [{"name": "away", "context": {"cluster": "away", "user": "away"}}],
+    }
+)
+
+
+def provider_of(kubeconfig: str) -> dict[str, Any]:
+    """The provider `p`, whose cluster stays the same one whatever its kubeconfig says."""
+    properties = {"kubeconfig": kubeconfig, "clusterIdentifier": "t-stand-in"}
+    return {"type": "pulumi:providers:kubernetes", "name": "p", "properties": properties}
+
 
 def app(
     *,
@@ -214,21 +231,51 @@ def test_secret_is_nowhere_in_clear_in_the_state(project: Project, kubectl: Kube
 
 
 def test_cluster_that_is_away_can_be_previewed_and_is_named_by_up(project: Project) -> None:
-    kubeconfig = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "away",
-        "clusters": [{"name": "away", "cluster": {"server": "https://127.0.0.1:1"}}],
-        "users": [{"name": "away", "user": {}}],
-        "contexts": [{"name": "away", "context": {"cluster": "away", "user": "away"}}],
-    }
-    provider = {
-        "type": "pulumi:providers:kubernetes",
-        "name": "away",
-        "properties": {"kubeconfig": json.dumps(kubeconfig)},
-    }
-    resources = [provider, {**NAMESPACE_RESOURCE, "provider": "away"}]
+    resources = [provider_of(AWAY), {**NAMESPACE_RESOURCE, "provider": "p"}]
     assert project.preview(resources) == {"create": 3}
     with pytest.raises(CommandError):
         project.up(resources)
     assert "configured Kubernetes cluster is unreachable: unable to load schema information" in project.messages
+
+
+def test_known_cluster_that_is_away_keeps_its_state(project: Project, kubectl: Kubectl) -> None:
+    there = provider_of(kubectl.kubeconfig.read_text())
+    namespace = {**NAMESPACE_RESOURCE, "provider": "p"}
+    assert project.up([there, namespace]) == {"create": 3}
+    assert project.preview([provider_of(AWAY), namespace]) == {"update": 1}  # the provider itself
+    assert project.up([provider_of(AWAY), namespace]) == {"update": 1}
+    with pytest.raises(CommandError, match="PULUMI_K8S_DELETE_UNREACHABLE"):
+        project.destroy()
+    assert project.up([there, namespace]) == {"update": 1}
+    assert kubectl.succeeds("get", "namespace", NAMESPACE)
+
+
+def test_load_balancer_that_nobody_serves_fails_at_the_timeout(project: Project) -> None:
+    service = resource(
+        "Service", "s", options={"timeout": "3s"}, spec={"type": "LoadBalancer", "ports": [{"port": 80}]}
+    )
+    with pytest.raises(CommandError):
+        project.up([NAMESPACE_RESOURCE, service])
+    assert "Service was not allocated an IP address; does your cloud provider support this?" in project.messages
+
+
+def test_deletion_waits_for_finalizers_and_names_them(project: Project, kubectl: Kubectl) -> None:
+    held = resource(
+        "ConfigMap", "held", options={"timeout": "3s"}, metadata={"finalizers": ["stand-in.test/hold"]}, data={"a": "b"}
+    )
+    project.up([NAMESPACE_RESOURCE, held])
+    with pytest.raises(CommandError):
+        project.up([NAMESPACE_RESOURCE])
+    assert "stand-in.test/hold" in project.messages
+    kubectl("patch", "configmap/held", "-n", NAMESPACE, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    assert project.up([NAMESPACE_RESOURCE]) == {"delete": 1}
+    assert not kubectl.succeeds("get", "configmap/held", "-n", NAMESPACE)
+
+
+def test_object_that_exists_can_be_imported(project: Project, kubectl: Kubectl) -> None:
+    project.up([NAMESPACE_RESOURCE])
+    kubectl("create", "configmap", "c", "-n", NAMESPACE, "--from-literal=a=b")
+    imported = resource("ConfigMap", "c", options={"import": f"{NAMESPACE}/c"}, data={"a": "b"})
+    assert project.up([NAMESPACE_RESOURCE, imported]) == {"import": 1}
+    assert project.up([NAMESPACE_RESOURCE, resource("ConfigMap", "c", data={"a": "c"})]) == {"replace": 1}
+    assert kubectl.jsonpath("configmap/c", "{.data.a}", NAMESPACE) == "c"

@@ -1,4 +1,4 @@
-"""Declares the resources of a file beside it: a list of {type, name, properties, timeout, after}."""
+"""Declares the resources of a file beside it: a list of {type, name, properties, timeout, after, provider, import}."""
 
 import json
 from pathlib import Path
@@ -19,9 +19,10 @@ for one in json.loads(Path("resources.json").read_text()):
         },
         pulumi.ResourceOptions(
             depends_on=[declared[name] for name in one.get("after", [])],
-            custom_timeouts=pulumi.CustomTimeouts(create=one["timeout"], update=one["timeout"])
+            custom_timeouts=pulumi.CustomTimeouts(create=one["timeout"], update=one["timeout"], delete=one["timeout"])
             if "timeout" in one
             else None,
+            import_=one.get("import"),
             provider=declared.get(one.get("provider", "")),  # type: ignore[arg-type]
         ),
     )
