@@ -28,7 +28,7 @@ EVICTION = {"memory.available": "200Mi", "nodefs.available": "3%", "imagefs.avai
 
 
 def write(layout: Layout, *, cni_plugins: Path) -> None:
-    """Writes every file; the processes read them when they start."""
+    """Writes every file that is new or another one; kube-proxy watches its own and ends whenever it is written."""
     (layout.cni / "conf").mkdir(parents=True, exist_ok=True)
     texts = {
         layout.cni / "conf" / "10-llm-stack.conflist": _cni(layout),
@@ -38,7 +38,8 @@ def write(layout: Layout, *, cni_plugins: Path) -> None:
         layout.state / "kube-proxy.yaml": _proxy(layout),
     }
     for file, text in texts.items():
-        file.write_text(text)
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
 
 
 def _cni(layout: Layout) -> str:
