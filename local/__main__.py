@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 from local import ask, model, plugins, project, toolchain
 from local.cluster.cluster import Cluster
+from local.cluster.layout import CONTEXT
 from local.environment import link_stand_ins, shell, variables
 from local.paths import Paths
 from local.screen import LocalError, Screen
+from local.state import STACK
 
 GIGABYTE = 10**9
 INTERRUPTED = 130  # a shell's status for a command that Ctrl-C ended
@@ -90,9 +92,14 @@ def _check_config() -> None:
     from infra.config import ConfigError, from_files, parse  # needs the project's environment
 
     try:
-        parse(from_files("local"))
+        context = parse(from_files(STACK)).cluster.context
     except ConfigError as error:
-        raise LocalError(str(error), "Mend Pulumi.local.yaml and run the command again.") from None
+        raise LocalError(str(error), f"Mend Pulumi.{STACK}.yaml and run the command again.") from None
+    if context != CONTEXT:
+        raise LocalError(
+            f"Pulumi.{STACK}.yaml names the context {context!r}; this command deploys to its own cluster, {CONTEXT}.",
+            "For a cluster of yours use a stack of its own, such as `pulumi up -s dev`: see the README.",
+        )
 
 
 def _deploy(paths: Paths, tools: toolchain.Tools, screen: Screen) -> str:
@@ -166,7 +173,7 @@ def _ask(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     tools = toolchain.obtain(paths, screen)
     environment = {**os.environ, **_environment(paths, tools, screen)}
     done = subprocess.run(
-        [str(tools.pulumi), "stack", "output", "--json", "-s", "local"],
+        [str(tools.pulumi), "stack", "output", "--json", "-s", STACK],
         cwd=project.ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

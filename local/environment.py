@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from pathlib import Path
 
 from local import project
 from local.cluster.layout import Layout
@@ -46,5 +47,9 @@ def link_stand_ins(paths: Paths, plugins: Plugins) -> None:
 
 
 def shell(variables: dict[str, str]) -> str:
-    """The variables as lines for `eval`."""
-    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    """The variables as lines for `eval`; the contexts of the user's own kubeconfig stay reachable, for stacks that name one."""
+    ours = variables["KUBECONFIG"]
+    users = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    files = dict.fromkeys([ours, *filter(None, users.split(os.pathsep))])
+    exported = {**variables, "KUBECONFIG": os.pathsep.join(files)}
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in exported.items())

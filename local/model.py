@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.response import addinfourl
 
+from local import transfer
 from local.paths import Paths
 from local.screen import LocalError, Step
 
@@ -19,7 +20,6 @@ REPOSITORY = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HUB_VARIABLE = "HF_ENDPOINT"  # the hub's own name for "where the hub is"
 DEFAULT_HUB = "https://huggingface.co"
 ANSWER_SECONDS = 8.0
-CHUNK_BYTES = 1 << 20
 # What a server needs of a repository: no other framework's weights, no pictures.
 SUFFIXES = (".json", ".safetensors", ".txt", ".jinja", ".model")
 SERVED_NAME = "chat"
@@ -112,20 +112,23 @@ def _download(url: str, target: Path, size: int, checksum: str, step: Step) -> N
     if target.exists():
         return
     part = target.with_name(f"{target.name}.part")
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if 0 < have < size else {})
+
+    def open_file(headers: dict[str, str]) -> addinfourl:
+        opened: addinfourl = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=ANSWER_SECONDS
+        )
+        return opened
+
+    def told(have: int) -> None:
+        step.report(f"{target.name}: {have / 1e6:.0f} of {size / 1e6:.0f} MB")
+
     try:
-        if have != size:
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-                resumed = answer.status == 206
-                with part.open("ab" if resumed else "wb") as file:
-                    while chunk := answer.read(CHUNK_BYTES):
-                        file.write(chunk)
-                        step.report(f"{target.name}: {part.stat().st_size / 1e6:.0f} of {size / 1e6:.0f} MB")
+        whole = transfer.complete(open_file, part, told)
+        why = "it broke off again and again"
     except OSError as error:
-        raise LocalError(
-            f"The download of {url} stopped: {error}", "Run the command again: it goes on where it stopped."
-        ) from error
+        whole, why = False, str(error)
+    if not whole:
+        raise LocalError(f"The download of {url} stopped: {why}", "Run the command again: it goes on where it stopped.")
     wrong = part.stat().st_size != size or (checksum and _sha256(part) != checksum)
     if wrong:
         part.unlink()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from local.screen import Step
 from local.toolchain import Tools
+from local.toolchain.users import LANGUAGE_HOST
 
 STAND_INS = Path(__file__).parent / "providers" / "bin"
 PUBLISHER = "https://get.pulumi.com"
 ANSWER_SECONDS = 3.0
 INSTALL_SECONDS = 600.0  # 40 MB each
-LANGUAGE_HOST = "pulumi-language-python"  # comes with the official distribution of the pulumi command
 DOCKER = "pulumi-resource-docker"
 REGISTRY = "localhost:5001"  # of Pulumi.local.yaml
 PACKAGES = {

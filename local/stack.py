@@ -13,8 +13,8 @@ from pulumi.automation.errors import CommandError
 from local import project
 from local.cluster.daemon import alive
 from local.screen import LocalError, Step
+from local.state import STACK
 
-STACK = "local"
 COLOUR = re.compile(r"<\{%[^%]*%\}>|\x1b\[[0-9;]*m")  # the engine's own markup, and a terminal's
 SHOWN_CHARACTERS = 70
 

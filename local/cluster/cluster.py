@@ -4,13 +4,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from local import state
 from local.cluster import addons, base_image, control_plane, images, network, node, preflight, teardown
 from local.cluster.command import Kubectl
 from local.cluster.containerd import Containerd
 from local.cluster.daemon import marked_processes
 from local.cluster.layout import Layout
 from local.paths import Paths
-from local.screen import Screen
+from local.screen import LocalError, Screen
 from local.toolchain import Tools
 
 ADDONS_SECONDS = 40.0  # seen on two cores
@@ -60,9 +61,21 @@ class Cluster:
 
     @staticmethod
     def down(paths: Paths, screen: Screen, *, purge: bool = False) -> None:
-        """Takes everything off the host; needs no tools, so that it works from any checkout and after any accident."""
+        """Takes everything off the host; needs no tools, so that it works from any checkout and after any accident.
+
+        Raises:
+            LocalError: something holds a mount, or a purge would lose the state of stacks on other clusters.
+        """
+        kept = ", ".join(f"{name} ({count} resources)" for name, count in state.others(paths.pulumi).items())
+        if purge and kept:
+            raise LocalError(
+                f"{paths.pulumi} has the state of other stacks: {kept}. Without it nobody can update or destroy them.",
+                "`pulumi destroy` and `pulumi stack rm` each of them, or move it with `pulumi stack export`; then purge again.",
+            )
         with screen.step("Stopping the cluster") as step:
             teardown.tear_down(Layout(paths), step)
+        if kept:
+            screen.say(f"  The state of other stacks stays in {paths.pulumi}: {kept}")
         if purge and paths.home.exists():
             with screen.step(f"Removing {paths.home}"):
                 shutil.rmtree(paths.home)

@@ -7,6 +7,7 @@ checkout left, and a second call finds nothing to do.
 import shutil
 from pathlib import Path
 
+from local import state
 from local.cluster import cgroups, network
 from local.cluster.command import succeeds
 from local.cluster.daemon import end, marked_processes
@@ -36,7 +37,8 @@ def tear_down(layout: Layout, step: Step) -> None:
     for cgroup in cgroups.ours():
         cgroups.remove(cgroup)
     _remove_traces(layout)
-    for directory in (layout.state, layout.paths.pulumi, layout.paths.run):
+    state.forget_local(layout.paths.pulumi)
+    for directory in (layout.state, layout.paths.run):
         if directory.exists():
             shutil.rmtree(directory)
 

@@ -9,17 +9,15 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 from urllib.response import addinfourl
 
+from local import transfer
 from local.toolchain.table import Download
 
 # Set to a base URL, it takes the place of every publisher's host: `<mirror>/<host>/<path>`.
 MIRROR_VARIABLE = "LLM_STACK_MIRROR"
 ANSWER_SECONDS = 5.0
-CHUNK_BYTES = 1 << 20
-ATTEMPTS = 3  # each goes on where the one before broke off
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PULUMI_ARCHITECTURES = {"amd64": "x64", "arm64": "arm64"}
 HASHES = {64: "sha256", 128: "sha512"}  # by the digits of the checksum
@@ -76,35 +74,18 @@ class Downloader:
 
     def _download(self, url: str, archive: Path, expected: str, report: Callable[[str], None]) -> None:
         part = archive.with_name(f"{archive.name}.part")
-        for _ in range(ATTEMPTS):
-            if self._append(url, part, report):
-                break
-        else:
-            raise UnavailableError(f"the download of {url} broke off {ATTEMPTS} times")
+
+        def told(size: int) -> None:
+            report(f"downloading {archive.name}, {size / 1e6:.0f} MB")
+
+        if not transfer.complete(lambda headers: self._open(url, headers), part, told):
+            raise UnavailableError(f"the download of {url} broke off {transfer.ATTEMPTS} times")
         with part.open("rb") as content:
             found = hashlib.file_digest(content, HASHES[len(expected)]).hexdigest()
         if found != expected:
             part.unlink()
             raise WrongContentError(f"{url} has the checksum {found}, and its publisher says {expected}")
         part.rename(archive)
-
-    def _append(self, url: str, part: Path, report: Callable[[str], None]) -> bool:
-        """Adds what is missing to ``part``; returns whether the publisher sent all that it had announced."""
-        have = part.stat().st_size if part.exists() else 0
-        try:
-            answer = self._open(url, {"Range": f"bytes={have}-"} if have else {})
-        except _RangeError:
-            return True  # all of it was there already
-        with answer, part.open("ab" if answer.status == 206 else "wb") as file:
-            began = file.tell()
-            announced = int(answer.headers.get("Content-Length", 0))
-            try:
-                while chunk := answer.read(CHUNK_BYTES):
-                    file.write(chunk)
-                    report(f"downloading {part.stem}, {file.tell() / 1e6:.0f} MB")
-            except (OSError, HTTPException):
-                return False
-            return file.tell() - began >= announced
 
     def _open(self, url: str, headers: dict[str, str]) -> addinfourl:
         host = urllib.parse.urlsplit(url).netloc
@@ -117,17 +98,14 @@ class Downloader:
                 urllib.request.Request(url, headers=headers), timeout=ANSWER_SECONDS
             )
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # the range begins at the end
-                raise _RangeError from None
+            if error.code == transfer.RANGE_BEGINS_AT_THE_END:
+                raise
+            error.close()
             raise UnavailableError(f"{url} answered {error.code}") from None
         except OSError as error:
             self._silent.add(host)
             raise UnavailableError(f"{host} does not answer: {error}") from None
         return answer
-
-
-class _RangeError(Exception):
-    pass
 
 
 def _member(archive: Path, name: str) -> bytes:

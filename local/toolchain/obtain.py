@@ -11,7 +11,7 @@ from pathlib import Path
 
 from local.paths import Paths
 from local.screen import LocalError, Screen, duration
-from local.toolchain import debian
+from local.toolchain import debian, users
 from local.toolchain.build import build
 from local.toolchain.download import Downloader, UnavailableError, WrongContentError
 from local.toolchain.table import TOOLS, Tool
@@ -19,16 +19,6 @@ from local.toolchain.table import TOOLS, Tool
 GO_VERSION = (1, 21)  # the first that fetches the toolchain which a go.mod names
 # On the user's path below <cache>/bin.
 SHOWN = {"pulumi": "pulumi", "buildctl": "buildkit", "ctr": "kube", "promtool": "prometheus"}
-# The combined binary goes by these names.
-KUBERNETES_NAMES = (
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kube-proxy",
-    "kubelet",
-    "kubectl",
-)
 
 
 @dataclass(frozen=True)
@@ -134,12 +124,15 @@ def obtain(paths: Paths, screen: Screen) -> Tools:
         LocalError: something is missing that cannot be had; what has been made so far is kept.
     """
     directories = {tool.name: _directory(paths.cache, tool) for tool in TOOLS}
+    versions = {tool.name: tool.version for tool in TOOLS}
+    if users_pulumi := users.pulumi(versions["pulumi"]):
+        directories["pulumi"] = users_pulumi.resolve().parent
     missing = [tool for tool in TOOLS if not directories[tool.name].exists()]
     if missing:
         _make(missing, directories, paths.cache, screen)
         _trim(paths.cache)
     tools = Tools(paths.cache, directories)
-    _link(tools)
+    _link(tools, users.kubectl(versions["kube"], tools.bin) or tools.kubernetes)
     return tools
 
 
@@ -193,12 +186,11 @@ def _directory(cache: Path, tool: Tool) -> Path:
     return cache / "tools" / f"{tool.name}-{content.hexdigest()[:16]}"
 
 
-def _link(tools: Tools) -> None:
-    """The commands for the user; one that the user has is left alone, save pulumi, whose version matters here."""
+def _link(tools: Tools, kubectl: Path) -> None:
+    """The commands for the user, and for ourselves."""
     tools.bin.mkdir(parents=True, exist_ok=True)
     wanted = {name: tools.directories[tool] / name for name, tool in SHOWN.items()}
-    wanted |= {name: tools.kubernetes for name in KUBERNETES_NAMES if name == "kubectl"}
-    for name, target in wanted.items():
+    for name, target in {**wanted, "kubectl": kubectl}.items():
         link = tools.bin / name
         if not (link.is_symlink() and link.readlink() == target):
             link.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from local.paths import Paths
 from local.project import ROOT
 
 PROGRAM = Path(__file__).parent / "program"
+NAMESPACE = "t-stand-in"  # of everything that the tests of the stand-ins make
 Resources = list[dict[str, Any]]
 UPDATE_SECONDS = 300.0  # longer than any Deployment here may take
 
@@ -77,6 +78,12 @@ class Project:
     def destroy(self) -> None:
         self._stack.destroy(color="never")
 
+    def outputs(self, name: str) -> dict[str, Any]:
+        """What the state says of a resource."""
+        resources = (self._stack.export_stack().deployment or {})["resources"]
+        (found,) = (one["outputs"] for one in resources if one["urn"].endswith(f"::{name}"))
+        return dict(found)
+
     def _declare(self, resources: Resources) -> None:
         self._events.clear()
         (self._directory / "resources.json").write_text(json.dumps(resources))
@@ -98,10 +105,13 @@ def _counts(changes: Mapping[Any, int] | None) -> dict[str, int]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, environment: dict[str, str]) -> Iterator[Project]:
+def project(tmp_path: Path, environment: dict[str, str], kubectl: Kubectl) -> Iterator[Project]:
     made = Project(tmp_path, environment)
     yield made
-    made.destroy()
+    try:
+        made.destroy()
+    finally:  # a test that failed half-way is the only one to fail
+        kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
 
 
 class PulumiFailedError(Exception):

@@ -1,5 +1,6 @@
 """The Docker stand-in on the cluster's BuildKit: what it builds is what the kubelet finds by digest."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from pulumi.automation.errors import CommandError
 
 from tests.e2e.conftest import Project, Resources
+from tests.e2e.registry import PASSWORD, USER, Registry
 
 pytestmark = pytest.mark.e2e
 
@@ -80,3 +82,27 @@ def test_faults_are_told_in_the_preview(project: Project, context: Path) -> None
         project.preview(image(context, name=REPOSITORY))
     assert f"there is no file {context}/Dockerfile" in project.messages
     assert f"'{REPOSITORY}' has no tag" in project.messages
+
+
+def test_image_of_a_registry_is_pushed_with_its_password_and_known_by_the_digest_it_has_there(
+    project: Project, context: Path
+) -> None:
+    with Registry() as registry:
+        credentials = {"server": registry.host, "username": USER, "password": PASSWORD}
+        (declared,) = image(context, name=f"{registry.host}/team/image:test")
+        declared["properties"]["registry"] = credentials
+        assert project.up([declared]) == {"create": 2}
+        digest = project.outputs("i")["repoDigest"].partition("@")[2]
+        manifest = json.loads(registry.manifests["team/image", digest])
+        assert registry.manifests["team/image", "test"] == registry.manifests["team/image", digest]
+        for part in (manifest["config"], *manifest["layers"]):
+            assert part["digest"] in registry.blobs
+        assert project.up([declared]) == {}
+
+
+def test_registry_that_refuses_is_told_in_its_own_words(project: Project, context: Path) -> None:
+    with Registry() as registry:
+        with pytest.raises(CommandError):
+            project.up(image(context, name=f"{registry.host}/team/image:test"))
+        assert registry.manifests == {}
+    assert "401 Unauthorized" in project.messages

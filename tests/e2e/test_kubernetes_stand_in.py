@@ -8,11 +8,10 @@ from pulumi.automation.errors import CommandError
 
 from local.cluster.command import Kubectl
 from local.cluster.layout import PAUSE_IMAGE
-from tests.e2e.conftest import Project, Resources
+from tests.e2e.conftest import NAMESPACE, Project, Resources
 
 pytestmark = pytest.mark.e2e
 
-NAMESPACE = "t-stand-in"
 PROMETHEUS_IMAGE = "quay.io/prometheus/prometheus:v3.14.0"
 
 
@@ -261,7 +260,11 @@ def test_load_balancer_that_nobody_serves_fails_at_the_timeout(project: Project)
 
 def test_deletion_waits_for_finalizers_and_names_them(project: Project, kubectl: Kubectl) -> None:
     held = resource(
-        "ConfigMap", "held", options={"timeout": "3s"}, metadata={"finalizers": ["stand-in.test/hold"]}, data={"a": "b"}
+        "ConfigMap",
+        "held",
+        options={"delete_timeout": "3s"},
+        metadata={"finalizers": ["stand-in.test/hold"]},
+        data={"a": "b"},
     )
     project.up([NAMESPACE_RESOURCE, held])
     with pytest.raises(CommandError):

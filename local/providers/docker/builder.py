@@ -1,12 +1,20 @@
-"""Building an image with BuildKit straight into the cluster's containerd, where the kubelet finds it by its digest."""
+"""Building an image with BuildKit: straight into the cluster's containerd, where the kubelet finds it by its digest, or
+into a registry.
 
+A repository on this machine (`localhost:5001/…`) at which no registry answers means the embedded cluster's own containerd.
+"""
+
+import contextlib
 import json
 import os
 import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +26,23 @@ PIP_CONFIGS = ("~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/pip.conf")
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 # Build arguments that every Dockerfile has without declaring them, and that no layer keeps.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
+ANSWER_SECONDS = 3.0
 SHOWN_LINES = 20
 STEP = re.compile(r"#\d+ (\[.+|[A-Z]+ .+|exporting.+|unpacking.+)")
 
 
 class BuildError(Exception):
     """The build did not come to its end; the message says why and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """Of a registry; where none are given, those of `docker login` serve."""
+
+    server: str
+    username: str
+    password: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +55,7 @@ class Build:
     arguments: Mapping[str, str] = field(default_factory=dict)
     platform: str = ""
     target: str = ""
+    credentials: Credentials | None = None
 
     @property
     def repository(self) -> str:
@@ -60,21 +80,24 @@ class Builder:
             raise BuildError(
                 f'No BuildKit answers at {BUILDKIT_VARIABLE}={address!r}. Run `make up`, then eval "$(python -m local env)".'
             )
-        with tempfile.TemporaryDirectory() as directory:
+        pushed = _in_registry(build.repository)
+        with tempfile.TemporaryDirectory() as directory, _docker_config(build.credentials) as environment:
             metadata = Path(directory) / "metadata.json"
-            self._run(self._command(address, build, metadata), report)
+            self._run(self._command(address, build, metadata, pushed=pushed), environment, report)
             digest = json.loads(metadata.read_text())["containerimage.digest"]
         reference = f"{build.repository}@{digest}"
-        # The kubelet looks a digest up by that very name.
-        self._containerd("images", "tag", "--force", build.name, reference)
-        for old in self._references(build.repository) - {reference}:
-            self._containerd("images", "remove", old)
+        if not pushed:
+            # The kubelet looks a digest up by that very name.
+            self._containerd("images", "tag", "--force", build.name, reference)
+            for old in self._references(build.repository) - {reference}:
+                self._containerd("images", "remove", old)
         return reference
 
     def holds(self, reference: str) -> bool:
-        """Whether containerd has the image; True where it cannot be asked, for then nothing is known against it."""
+        """Whether the image is there; True where nobody can be asked, for then nothing is known against it."""
+        repository = reference.partition("@")[0]
         try:
-            return reference in self._references(reference.partition("@")[0])
+            return _in_registry(repository) or reference in self._references(repository)
         except BuildError:
             return True
 
@@ -87,7 +110,9 @@ class Builder:
         names = self._containerd("images", "list", "--quiet").split()
         return {name for name in names if name.startswith(f"{repository}@")}
 
-    def _command(self, address: str, build: Build, metadata: Path) -> list[str]:
+    def _command(self, address: str, build: Build, metadata: Path, *, pushed: bool) -> list[str]:
+        insecure = ",registry.insecure=true" if _local(build.repository) else ""
+        result = f"push=true{insecure}" if pushed else "unpack=true,compression=uncompressed"
         options = {
             "filename": build.dockerfile.name,
             # A base image that the cluster holds is taken as it is; one that it lacks is pulled.
@@ -102,14 +127,19 @@ class Builder:
             "--local", f"context={build.context}", "--local", f"dockerfile={build.dockerfile.parent}",
             *(part for name, value in options.items() for part in ("--opt", f"{name}={value}")),
             *(part for name, file in _secrets().items() for part in ("--secret", f"id={name},src={file}")),
-            "--output", f"type=image,name={build.name},unpack=true,compression=uncompressed",
+            "--output", f"type=image,name={build.name},{result}",
             "--metadata-file", str(metadata),
         ]  # fmt: skip
 
-    def _run(self, command: list[str], report: Callable[[str], None]) -> None:
+    def _run(self, command: list[str], environment: Mapping[str, str], report: Callable[[str], None]) -> None:
         lines: list[str] = []
         with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env={**os.environ, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         ) as process:
             self._running.add(process)
             assert process.stderr is not None
@@ -133,6 +163,33 @@ class Builder:
         if done.returncode != 0:
             raise BuildError(f"{' '.join(command[:1] + list(arguments))}: {done.stderr.strip()}")
         return done.stdout
+
+
+def _local(repository: str) -> bool:
+    return repository.partition("/")[0].partition(":")[0] in LOCAL_HOSTS
+
+
+def _in_registry(repository: str) -> bool:
+    """Whether the image belongs into a registry: anywhere but on this machine, and here where one answers."""
+    if not _local(repository):
+        return True
+    try:
+        with urllib.request.urlopen(f"http://{repository.partition('/')[0]}/v2/", timeout=ANSWER_SECONDS):
+            return True
+    except OSError as error:
+        return isinstance(error, urllib.error.HTTPError)  # one that wants a password answers 401
+
+
+@contextlib.contextmanager
+def _docker_config(credentials: Credentials | None) -> Iterator[dict[str, str]]:
+    """The variables with which `buildctl` finds the credentials; they are in a private file while it runs."""
+    if credentials is None:
+        yield {}
+        return
+    pair = b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "config.json").write_text(json.dumps({"auths": {credentials.server: {"auth": pair}}}))
+        yield {"DOCKER_CONFIG": directory}
 
 
 def _secrets() -> dict[str, Path]:

@@ -8,7 +8,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from local.providers.docker import context as build_context
-from local.providers.docker.builder import Build, Builder, BuildError
+from local.providers.docker.builder import Build, Builder, BuildError, Credentials
 from local.providers.engine_log import EngineLog
 from local.providers.values import UNKNOWN_STRING, Json, from_wire, has_unknowns, to_wire
 
@@ -130,6 +130,7 @@ class DockerProvider(provider_pb2_grpc.ResourceProviderServicer):
             arguments=options.get("args") or {},
             platform=options.get("platform", ""),
             target=options.get("target", ""),
+            credentials=_credentials(inputs),
         )
 
     def _made(self, inputs: Json, urn: str, context: grpc.ServicerContext, *, preview: bool) -> Json:
@@ -148,6 +149,14 @@ class DockerProvider(provider_pb2_grpc.ResourceProviderServicer):
             "dockerfile": options.get("dockerfile", "Dockerfile"),
             "repoDigest": digest,
         }
+
+
+def _credentials(inputs: Json) -> Credentials | None:
+    registry: Json = inputs.get("registry") or {}
+    if not registry.get("username"):
+        return None
+    server = registry.get("server") or inputs["imageName"].partition("/")[0]
+    return Credentials(server=server, username=registry["username"], password=registry.get("password", ""))
 
 
 def _changes(changed: bool) -> provider_pb2.DiffResponse.DiffChanges.ValueType:

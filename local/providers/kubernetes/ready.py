@@ -53,12 +53,13 @@ class Check:
 def deployment(check: Check) -> list[str]:
     wanted = check.spec.get("replicas", 1)
     status = check.status
-    progressing = check.condition("Progressing")
-    if progressing.get("reason") == "ProgressDeadlineExceeded" and check.seen:
-        raise FailedError([progressing["message"], *pod_problems(check.pods)])
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     if not check.seen or updated < wanted or available < wanted:
-        return [f"Waiting for app ReplicaSet to be available ({min(updated, available)}/{wanted} Pods available)"]
+        waiting = f"Waiting for app ReplicaSet to be available ({min(updated, available)}/{wanted} Pods available)"
+        # Past its progress deadline a Deployment goes on trying, so the update's timeout decides, and not this condition.
+        progressing = check.condition("Progressing")
+        late = check.seen and progressing.get("status") == "False"
+        return [waiting, f"[{progressing['reason']}] {progressing['message']}"] if late else [waiting]
     if status.get("replicas", 0) > updated:
         return [f"Waiting for {status['replicas'] - updated} old Pods to end"]
     return []
@@ -102,7 +103,7 @@ def service(check: Check) -> list[str]:
     endpoints = [endpoint for piece in check.endpoint_slices for endpoint in piece.get("endpoints") or []]
     if any((endpoint.get("conditions") or {}).get("ready") for endpoint in endpoints):
         return []
-    return ["Finding Pods to direct traffic to"]
+    return ["[1/3] Finding Pods to direct traffic to"]
 
 
 def claim(check: Check) -> list[str]:
@@ -163,11 +164,10 @@ def pod_problems(pods: list[Json]) -> list[str]:
             state = container.get("state") or {}
             waiting, ended = state.get("waiting"), state.get("terminated")
             if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-                problems.append(
-                    f"{name}: container {container['name']}: [{waiting['reason']}] {waiting.get('message', '')}".rstrip()
-                )
+                reason = f"[{container['name']}][{waiting['reason']}] {waiting.get('message', '')}".rstrip()
+                problems.append(f"{name}: containers with unready status: {reason}")
             elif ended and ended.get("exitCode"):
                 problems.append(f'{name}: container "{container["name"]}" completed with exit code {ended["exitCode"]}')
             elif state.get("running") and not container.get("ready", True):
-                problems.append(f"{name}: container {container['name']} runs and is not ready")
+                problems.append(f"{name}: containers with unready status: [{container['name']}] it runs")
     return problems

@@ -49,6 +49,7 @@ def until_ready(
         except FailedError as failed:
             raise NotReadyError(live, failed.reasons) from None
         if not missing:
+            report(f"{live['kind']} initialization complete")
             return live
         if missing[0] != told:
             report(told := missing[0])

@@ -1,4 +1,6 @@
-"""Declares the resources of a file beside it: a list of {type, name, properties, timeout, after, provider, import}."""
+"""Declares the resources of a file beside it: a list of {type, name, properties} with, where wanted,
+timeout (of create and update), delete_timeout, after, provider and import.
+"""
 
 import json
 from pathlib import Path
@@ -19,9 +21,9 @@ for one in json.loads(Path("resources.json").read_text()):
         },
         pulumi.ResourceOptions(
             depends_on=[declared[name] for name in one.get("after", [])],
-            custom_timeouts=pulumi.CustomTimeouts(create=one["timeout"], update=one["timeout"], delete=one["timeout"])
-            if "timeout" in one
-            else None,
+            custom_timeouts=pulumi.CustomTimeouts(
+                create=one.get("timeout"), update=one.get("timeout"), delete=one.get("delete_timeout")
+            ),
             import_=one.get("import"),
             provider=declared.get(one.get("provider", "")),  # type: ignore[arg-type]
         ),
