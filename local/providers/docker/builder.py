@@ -18,14 +18,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from local.providers.docker import host
+
 NAMESPACE = "k8s.io"
 BUILDKIT_VARIABLE = "LLM_STACK_BUILDKIT"
 CONTAINERD_VARIABLE = "LLM_STACK_CONTAINERD"
-# The host's own settings, given to steps that mount them; they never become part of an image.
-PIP_CONFIGS = ("~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/pip.conf")
-CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-# Build arguments that every Dockerfile has without declaring them, and that no layer keeps.
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 ANSWER_SECONDS = 3.0
 SHOWN_LINES = 20
@@ -119,14 +116,14 @@ class Builder:
             "image-resolve-mode": "local",
             **({"platform": build.platform} if build.platform else {}),
             **({"target": build.target} if build.target else {}),
-            **{f"build-arg:{name}": os.environ[name] for name in PROXIES if name in os.environ},
+            **{f"build-arg:{name}": value for name, value in host.proxies().items()},
             **{f"build-arg:{name}": value for name, value in build.arguments.items()},
         }
         return [
             "buildctl", "--addr", address, "build", "--progress", "plain", "--frontend", "dockerfile.v0",
             "--local", f"context={build.context}", "--local", f"dockerfile={build.dockerfile.parent}",
             *(part for name, value in options.items() for part in ("--opt", f"{name}={value}")),
-            *(part for name, file in _secrets().items() for part in ("--secret", f"id={name},src={file}")),
+            *(part for name, file in host.secrets(metadata.parent).items() for part in ("--secret", f"id={name},src={file}")),
             "--output", f"type=image,name={build.name},{result}",
             "--metadata-file", str(metadata),
         ]  # fmt: skip
@@ -190,16 +187,3 @@ def _docker_config(credentials: Credentials | None) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "config.json").write_text(json.dumps({"auths": {credentials.server: {"auth": pair}}}))
         yield {"DOCKER_CONFIG": directory}
-
-
-def _secrets() -> dict[str, Path]:
-    pip = [os.environ["PIP_CONFIG_FILE"]] if "PIP_CONFIG_FILE" in os.environ else []
-    found = {
-        "pip.conf": [Path(name).expanduser() for name in (*pip, *PIP_CONFIGS)],
-        "ca-bundle": [Path(os.environ.get("SSL_CERT_FILE", CA_BUNDLE))],
-    }
-    return {
-        name: next(file for file in places if file.is_file())
-        for name, places in found.items()
-        if any(map(Path.is_file, places))
-    }
