@@ -78,11 +78,16 @@ class Project:
     def destroy(self) -> None:
         self._stack.destroy(color="never")
 
-    def outputs(self, name: str) -> dict[str, Any]:
+    def state_of(self, name: str) -> dict[str, Any]:
         """What the state says of a resource."""
         resources = (self._stack.export_stack().deployment or {})["resources"]
-        (found,) = (one["outputs"] for one in resources if one["urn"].endswith(f"::{name}"))
+        (found,) = (one for one in resources if one["urn"].endswith(f"::{name}"))
         return dict(found)
+
+    def steps(self, name: str) -> list[str]:
+        """The engine's operations on a resource in the last call, in order."""
+        begun = (event.resource_pre_event for event in self._events)
+        return [one.metadata.op.value for one in begun if one and one.metadata.urn.endswith(f"::{name}")]
 
     def _declare(self, resources: Resources) -> None:
         self._events.clear()

@@ -92,7 +92,7 @@ def test_image_of_a_registry_is_pushed_with_its_password_and_known_by_the_digest
         (declared,) = image(context, name=f"{registry.host}/team/image:test")
         declared["properties"]["registry"] = credentials
         assert project.up([declared]) == {"create": 2}
-        digest = project.outputs("i")["repoDigest"].partition("@")[2]
+        digest = project.state_of("i")["outputs"]["repoDigest"].partition("@")[2]
         manifest = json.loads(registry.manifests["team/image", digest])
         assert registry.manifests["team/image", "test"] == registry.manifests["team/image", digest]
         for part in (manifest["config"], *manifest["layers"]):

@@ -1,6 +1,7 @@
 """The Kubernetes stand-in does what the official plugin was seen to do, on the real API server, scheduler and kubelet."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from pulumi.automation.errors import CommandError
 
 from local.cluster.command import Kubectl
 from local.cluster.layout import PAUSE_IMAGE
+from local.providers.kubernetes.ready import SERVICE_PATIENCE_SECONDS
 from tests.e2e.conftest import NAMESPACE, Project, Resources
 
 pytestmark = pytest.mark.e2e
@@ -90,10 +92,54 @@ def app(
     ]
 
 
+def job(name: str, argument: str) -> Resources:
+    """A Job that calls Prometheus with one argument."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "j", "image": PROMETHEUS_IMAGE, "args": [argument]}]}
+    spec = {"backoffLimit": 0, "template": {"spec": pod}}
+    return [NAMESPACE_RESOURCE, resource("Job", name, api="batch/v1", options={"timeout": "60s"}, spec=spec)]
+
+
+def definition() -> dict[str, Any]:
+    """A kind of its own, `Thing`."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": schema},
+    }
+    names = {"kind": "Thing", "plural": "things", "singular": "thing"}
+    return {
+        "type": "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition",
+        "name": "crd",
+        "properties": {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": "things.stand-in.test"},
+            "spec": {"group": "stand-in.test", "scope": "Namespaced", "names": names, "versions": [version]},
+        },
+    }
+
+
+def thing(name: str, annotations: dict[str, str]) -> dict[str, Any]:
+    return resource(
+        "Thing",
+        name,
+        api="stand-in.test/v1",
+        options={"after": ["ns", "crd"], "timeout": "3s"},
+        metadata={"annotations": annotations},
+        spec={"snake_case": "stays"},
+    )
+
+
 def test_life_of_an_application(project: Project, kubectl: Kubectl) -> None:
     assert project.preview(app()) == {"create": 5}
     assert project.up(app()) == {"create": 5}
     assert "Waiting for app ReplicaSet to be available (0/1 Pods available)" in project.messages
+    assert "Deployment initialization complete" in project.messages
+    assert "Service initialization complete" in project.messages
+    assert [project.state_of(name)["id"] for name in ("ns", "d")] == [NAMESPACE, f"{NAMESPACE}/d"]
     assert project.up(app()) == {}
 
     # ConfigMap data: replaced, deleted first; the environment of a Deployment: updated in place.
@@ -102,6 +148,8 @@ def test_life_of_an_application(project: Project, kubectl: Kubectl) -> None:
     assert {"data.key", "spec.template.spec.containers[0].env[0].value"} <= project.differences
     assert project.up(changed) == {"replace": 1, "update": 1}
     assert kubectl.jsonpath("configmap/c", "{.data.key}", NAMESPACE) == "b"
+    assert project.steps("c") == ["delete-replaced", "replace", "create-replacement"]
+    assert project.steps("d") == ["update"]
 
     # Replicas that the program does not set are somebody else's.
     kubectl("scale", "deployment/d", "--replicas=2", "-n", NAMESPACE)
@@ -140,6 +188,7 @@ def test_unpullable_image_fails_with_the_pods_reason_and_the_next_good_update_he
         "'d' timed out waiting to be Ready",
         "Minimum number of Pods to consider the application live was not attained",
         "[Pod t-stand-in/d-",
+        "containers with unready status: [c][ErrImagePull]",
         "registry.invalid/none:1",
     ):
         assert words in project.messages
@@ -167,50 +216,24 @@ def test_object_that_exists_is_not_taken_over(project: Project, kubectl: Kubectl
 
 
 def test_job_is_waited_for_and_its_failure_told(project: Project) -> None:
-    def job(name: str, argument: str) -> Resources:
-        pod = {"restartPolicy": "Never", "containers": [{"name": "j", "image": PROMETHEUS_IMAGE, "args": [argument]}]}
-        spec = {"backoffLimit": 0, "template": {"spec": pod}}
-        return [NAMESPACE_RESOURCE, resource("Job", name, api="batch/v1", options={"timeout": "60s"}, spec=spec)]
-
     assert project.up(job("good", "--version"))["create"] == 3
+    assert "Waiting for the Job to complete (Active: 1 | Succeeded: 0 | Failed: 0)" in project.messages
     with pytest.raises(CommandError):
         project.up(job("bad", "--no-such-flag"))
     assert "BackoffLimitExceeded" in project.messages
     assert 'container "j" completed with exit code' in project.messages
 
 
+def test_service_that_no_pod_serves_is_waited_for_a_little(project: Project) -> None:
+    service = resource("Service", "s", spec={"selector": {"app": "nobody"}, "ports": [{"port": 80}]})
+    began = time.monotonic()
+    assert project.up([NAMESPACE_RESOURCE, service]) == {"create": 3}
+    assert time.monotonic() - began >= SERVICE_PATIENCE_SECONDS
+    assert "[1/3] Finding Pods to direct traffic to" in project.messages
+
+
 def test_custom_resource_is_verbatim_and_waited_for_when_asked(project: Project, kubectl: Kubectl) -> None:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "subresources": {"status": {}},
-        "schema": {"openAPIV3Schema": schema},
-    }
-    names = {"kind": "Thing", "plural": "things", "singular": "thing"}
-    definition = {
-        "type": "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition",
-        "name": "crd",
-        "properties": {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": "things.stand-in.test"},
-            "spec": {"group": "stand-in.test", "scope": "Namespaced", "names": names, "versions": [version]},
-        },
-    }
-
-    def thing(name: str, annotations: dict[str, str]) -> dict[str, Any]:
-        return resource(
-            "Thing",
-            name,
-            api="stand-in.test/v1",
-            options={"after": ["ns", "crd"], "timeout": "3s"},
-            metadata={"annotations": annotations},
-            spec={"snake_case": "stays"},
-        )
-
-    base = [NAMESPACE_RESOURCE, definition, thing("thing", {})]
+    base = [NAMESPACE_RESOURCE, definition(), thing("thing", {})]
     project.up(base)
     assert kubectl.jsonpath("thing.stand-in.test/thing", "{.spec.snake_case}", NAMESPACE) == "stays"
     with pytest.raises(CommandError):
@@ -230,8 +253,9 @@ def test_secret_is_nowhere_in_clear_in_the_state(project: Project, kubectl: Kube
 
 
 def test_cluster_that_is_away_can_be_previewed_and_is_named_by_up(project: Project) -> None:
-    resources = [provider_of(AWAY), {**NAMESPACE_RESOURCE, "provider": "p"}]
-    assert project.preview(resources) == {"create": 3}
+    kinds = [*app(), *job("j", "--version")[1:], definition(), thing("thing", {})]
+    resources = [provider_of(AWAY), *({**one, "provider": "p"} for one in kinds)]
+    assert project.preview(resources) == {"create": 9}
     with pytest.raises(CommandError):
         project.up(resources)
     assert "configured Kubernetes cluster is unreachable: unable to load schema information" in project.messages
