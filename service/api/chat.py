@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import errors, wire
-from service.api.context import ApiContext, while_connected
+from service.api.context import ApiContext, while_connected, whole
 from service.api.request import GenerationOptions
 from service.engine.engine import Generation
 from service.engine.model import LanguageModel
@@ -43,11 +43,12 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     prompt = _prompt(context.model(body.model), body.messages)
     generation = context.submit(prompt, body, default_tokens=None)
     name = context.settings.name
+    listening = context.listening([generation])
     if body.stream:
-        return wire.stream(
-            _chunks(context, generation, wire.envelope("chatcmpl", "chat.completion.chunk", name), body.usage_wanted)
-        )
-    text, last = await while_connected(request, context.whole(generation))
+        head = wire.envelope("chatcmpl", "chat.completion.chunk", name)
+        return wire.EventStream(_chunks(generation, head, body.usage_wanted), listening)
+    with listening:
+        text, last = await while_connected(request, whole(generation))
     return JSONResponse({
         **wire.envelope("chatcmpl", "chat.completion", name),
         "choices": [{
@@ -75,16 +76,14 @@ def _prompt(model: LanguageModel, messages: list[Message]) -> list[int]:
     return ids
 
 
-async def _chunks(
-    context: ApiContext, generation: Generation, head: dict[str, Any], usage_wanted: bool
-) -> AsyncIterator[bytes]:
+async def _chunks(generation: Generation, head: dict[str, Any], usage_wanted: bool) -> AsyncIterator[bytes]:
     def chunk(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return wire.event({**head, "choices": [choice], **({"usage": None} if usage_wanted else {})})
 
     yield chunk({"role": "assistant", "content": ""})
     tokens = 0
-    async for piece in context.pieces(generation):
+    async for piece in generation:
         tokens = piece.completion_tokens
         if piece.finish_reason == "error":
             yield wire.event(errors.error_body(piece.error, "server_error", code="generation_failed"))

@@ -9,10 +9,11 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from service.api import errors, wire
-from service.api.context import ApiContext, while_connected
+from service.api.context import ApiContext, while_connected, whole
 from service.api.request import GenerationOptions
 from service.engine.engine import Generation
 from service.engine.model import LanguageModel
+from service.engine.request import Piece
 
 routes = APIRouter()
 
@@ -33,9 +34,11 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     prompts = _prompts(context.model(body.model), body.prompt)
     generations = _submit(context, prompts, body)
     head = wire.envelope("cmpl", "text_completion", context.settings.name)
+    listening = context.listening(generations)
     if body.stream:
-        return wire.stream(_chunks(context, generations, head, body.usage_wanted))
-    answers = await while_connected(request, _all(context, generations))
+        return wire.EventStream(_chunks(generations, head, body.usage_wanted), listening)
+    with listening:
+        answers = await while_connected(request, _all(generations))
     choices = [
         {"index": index, "text": text, "logprobs": None, "finish_reason": last.finish_reason}
         for index, (text, last) in enumerate(answers)
@@ -68,8 +71,8 @@ def _submit(context: ApiContext, prompts: list[list[int]], body: CompletionReque
     return generations
 
 
-async def _all(context: ApiContext, generations: list[Generation]) -> list[Any]:
-    tasks = [asyncio.ensure_future(context.whole(generation)) for generation in generations]
+async def _all(generations: list[Generation]) -> list[tuple[str, Piece]]:
+    tasks = [asyncio.ensure_future(whole(generation)) for generation in generations]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -78,12 +81,10 @@ async def _all(context: ApiContext, generations: list[Generation]) -> list[Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _chunks(
-    context: ApiContext, generations: list[Generation], head: dict[str, Any], usage_wanted: bool
-) -> AsyncIterator[bytes]:
+async def _chunks(generations: list[Generation], head: dict[str, Any], usage_wanted: bool) -> AsyncIterator[bytes]:
     tokens = 0
     for index, generation in enumerate(generations):
-        async for piece in context.pieces(generation):
+        async for piece in generation:
             if piece.finish_reason == "error":
                 yield wire.event(errors.error_body(piece.error, "server_error", code="generation_failed"))
                 return

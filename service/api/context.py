@@ -1,7 +1,8 @@
 """What the endpoints share: the engine, the settings, and the way of a request through them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -64,26 +65,28 @@ class ApiContext:
         except EngineClosedError as why:
             raise errors.unavailable(str(why)) from None
 
-    async def pieces(self, generation: Generation) -> AsyncIterator[Piece]:
-        """The answer as it comes; the engine is told when the reader stops reading."""
+    @contextmanager
+    def listening(self, generations: Sequence[Generation]) -> Iterator[None]:
+        """While somebody waits for the answers; the engine drops those that are not finished then."""
         try:
-            async for piece in generation:
-                yield piece
+            yield
         finally:
-            self.engine.cancel(generation)
+            for generation in generations:
+                self.engine.cancel(generation)
 
-    async def whole(self, generation: Generation) -> tuple[str, Piece]:
-        """The whole text, and its last piece.
 
-        Raises:
-            errors.ApiError: the generation failed.
-        """
-        texts: list[str] = []
-        async for piece in self.pieces(generation):
-            texts.append(piece.text)
-            if piece.finish_reason == "error":
-                raise errors.ApiError(500, piece.error, kind="server_error", code="generation_failed")
-        return "".join(texts), piece
+async def whole(generation: Generation) -> tuple[str, Piece]:
+    """The whole text, and its last piece.
+
+    Raises:
+        errors.ApiError: the generation failed.
+    """
+    texts: list[str] = []
+    async for piece in generation:
+        texts.append(piece.text)
+        if piece.finish_reason == "error":
+            raise errors.ApiError(500, piece.error, kind="server_error", code="generation_failed")
+    return "".join(texts), piece
 
 
 async def while_connected(request: Request, work: Awaitable[Result]) -> Result:

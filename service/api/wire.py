@@ -4,9 +4,11 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 DONE = b"data: [DONE]\n\n"
 # A proxy that buffers would turn a stream into one late answer (nginx reads this header).
@@ -26,5 +28,13 @@ def event(body: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
-def stream(events: AsyncIterator[bytes]) -> StreamingResponse:
-    return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
+class EventStream(StreamingResponse):
+    """Server-sent events; ``meanwhile`` is entered before the first and left after the last, or when the client is gone."""
+
+    def __init__(self, events: AsyncIterator[bytes], meanwhile: AbstractContextManager[None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=STREAM_HEADERS)
+        self._meanwhile = meanwhile
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._meanwhile:
+            await super().__call__(scope, receive, send)

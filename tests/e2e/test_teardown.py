@@ -1,6 +1,9 @@
 """`down` leaves nothing. It sorts last of the end-to-end tests, since it takes the cluster away from under them."""
 
+import contextlib
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,10 +20,13 @@ from local.project import ROOT
 pytestmark = pytest.mark.e2e
 
 
-def local(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+UP_SECONDS = 240.0
+
+
+def local(*arguments: str, checkout: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "local", *arguments],
-        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=checkout, env={**os.environ, **environment}, capture_output=True, text=True, timeout=UP_SECONDS, check=False,
     )  # fmt: skip
 
 
@@ -37,6 +43,8 @@ def assert_nothing_is_left() -> None:
     assert list(cgroups.ours()) == []
     links = output("ip", "-o", "link")
     assert not any(name in links for name in ("llm0", "llm-pods"))
+    tables = output("nft", "list", "tables")
+    assert not any(name in tables for name in ("llm-stack", "kube-proxy"))
     for table in ("filter", "nat", "mangle"):
         rules = output("iptables", "-t", table, "-S")
         assert not any(name in rules for name in ("KUBE-", "CNI-", "LLM-"))
@@ -50,6 +58,18 @@ def test_down_leaves_nothing_and_finds_nothing_to_do_when_called_again() -> None
         done = local("down")
         assert done.returncode == 0, done.stdout
         assert_nothing_is_left()
+
+
+def test_down_of_another_checkout_clears_what_a_crash_left(tmp_path: Path) -> None:
+    done = local("up", "--cluster-only")
+    assert done.returncode == 0, done.stderr
+    for process in marked_processes(Paths().home):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    shutil.copytree(ROOT / "local", tmp_path / "local")
+    done = local("down", checkout=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_nothing_is_left()
 
 
 def test_taken_port_is_named_before_anything_is_touched() -> None:

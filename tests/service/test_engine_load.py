@@ -10,7 +10,12 @@ import pytest
 from service import metric_names
 from tests.service.server import ServerProcess
 
-LONG = {"messages": [{"role": "user", "content": "Tell a long story"}], "max_tokens": 1500, "stream": True}
+LONG = {
+    "messages": [{"role": "user", "content": "Tell a long story"}],
+    "max_tokens": 1500,
+    "stream": True,
+    "temperature": 0,
+}
 
 
 def complete(client: openai.OpenAI, prompt: str, seed: int) -> str:
@@ -59,6 +64,20 @@ def test_client_that_leaves_a_whole_answer_frees_its_place(server: ServerProcess
     server.wait_for(lambda: idle(server))
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/v1/chat/completions", json={**LONG, "stream": False}, timeout=0.3)
+    server.wait_for(lambda: idle(server), seconds=5)
+
+
+@pytest.mark.parametrize("read_first", [True, False])
+def test_client_that_leaves_a_stream_of_several_prompts_frees_every_place(
+    server: ServerProcess, read_first: bool
+) -> None:
+    server.wait_for(lambda: idle(server))
+    prompt = "<|im_start|>user\nTell a long story<|im_end|>\n<|im_start|>assistant\n"  # as LONG: the model does not end it soon
+    body = {"prompt": [prompt] * 3, "max_tokens": 1500, "stream": True, "temperature": 0}
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as answer:
+        if read_first:
+            next(answer.iter_lines())
+        server.wait_for(lambda: server.metric(metric_names.REQUESTS_RUNNING) > 1)
     server.wait_for(lambda: idle(server), seconds=5)
 
 
