@@ -26,6 +26,10 @@ def site() -> Iterator[Site]:
     served = Site()
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200 if self.path in served.files else 404)
+            self.end_headers()
+
         def do_GET(self) -> None:
             path, wanted = self.path.partition("?")[0], self.headers.get("Range", "")
             served.asked.append((path, wanted))
