@@ -34,7 +34,7 @@ class _Progress:
             text = COLOUR.sub("", diagnostic.message).strip()
             if diagnostic.severity == "error":
                 self.errors.append(f"{_name(diagnostic.urn)}: {text}" if diagnostic.urn else text)
-            elif text:
+            elif text and diagnostic.severity != "debug":
                 self.step.report(f"{_name(diagnostic.urn)}: {text.splitlines()[-1][:SHOWN_CHARACTERS]}")
         elif (begun := event.resource_pre_event) is not None and begun.metadata.op != "same":
             self.step.report(f"{begun.metadata.op.value} {_name(begun.metadata.urn)}")

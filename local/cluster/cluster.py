@@ -37,6 +37,11 @@ class Cluster:
         """Raises :class:`LocalError` where the host cannot take the cluster: disk, ports."""
         preflight.check(Layout(paths))
 
+    def holds(self, repository: str) -> bool:
+        """Whether the node has an image of the repository."""
+        images = Containerd(self.tools.ctr, self.layout.containerd_socket).images()
+        return any(name.startswith(f"{repository}@") for name in images)
+
     def up(self, screen: Screen, fake_gpus: int = 0) -> None:
         """Makes the cluster run as declared; what runs already is left alone."""
         layout = self.layout

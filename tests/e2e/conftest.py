@@ -124,7 +124,7 @@ class PulumiFailedError(Exception):
 
 
 class Deployed:
-    """The stack `local`, through a user's own commands."""
+    """A stack of this project, by default `local`, through a user's own commands."""
 
     def __init__(self, environment: dict[str, str], kubectl: Kubectl, directory: Path) -> None:
         self._environment = environment
@@ -134,14 +134,14 @@ class Deployed:
         self.endpoint_url: str = outputs["endpoint_url"]
         self.namespace: str = outputs["namespace"]
 
-    def pulumi(self, *arguments: str, config: Mapping[str, object] | None = None) -> str:
-        """What a command prints; ``config`` has the keys, joined by dots, that differ from Pulumi.local.yaml.
+    def pulumi(self, *arguments: str, stack: str = "local", config: Mapping[str, object] | None = None) -> str:
+        """What a command prints; ``config`` has the keys, joined by dots, that differ from the stack's file.
 
         Raises:
             PulumiFailedError: the command failed.
         """
         done = subprocess.run(
-            ["pulumi", *arguments, "--stack", "local", "--non-interactive", *self._config_file(config or {})],
+            ["pulumi", *arguments, "--stack", stack, "--non-interactive", *self._config_file(stack, config or {})],
             cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=UPDATE_SECONDS, check=False,
         )  # fmt: skip
         if done.returncode != 0:
@@ -155,17 +155,17 @@ class Deployed:
         )
         return [pod["status"]["podIP"] for pod in pods["items"] if _serves(pod)]
 
-    def _config_file(self, config: Mapping[str, object]) -> list[str]:
+    def _config_file(self, stack: str, config: Mapping[str, object]) -> list[str]:
         if not config:
             return []
-        content = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())
+        content = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())
         for path, value in config.items():
             first, *rest = path.split(".")
             holder, last = content["config"], f"llm-stack:{first}"
             for name in rest:
                 holder, last = holder[last], name
             holder[last] = value
-        file = self._directory / "Pulumi.local.yaml"
+        file = self._directory / f"Pulumi.{stack}.yaml"
         file.write_text(yaml.safe_dump(content))
         return ["--config-file", str(file)]
 

@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from infra.workload import MANAGED_BY_LABEL
+from local.cluster.layout import CONTEXT
 from tests.e2e.clients import Clients
 from tests.e2e.conftest import Deployed, PulumiFailedError
 
@@ -120,6 +121,28 @@ def test_label_changed_by_hand_is_seen_by_refresh_and_restored_by_up(deployed: D
     assert "1 updated" in deployed.pulumi("refresh", "--yes")
     assert "1 updated" in deployed.pulumi("up", "--yes", "--skip-preview")
     assert deployed.kubectl.jsonpath("service/chat", label, deployed.namespace) == ours
+
+
+def test_another_stack_previews_on_another_cluster_once_its_placeholders_are_filled_in(deployed: Deployed) -> None:
+    deployed.pulumi("stack", "init", stack="dev")
+    try:
+        with pytest.raises(PulumiFailedError) as failed:
+            deployed.pulumi("preview", stack="dev")
+        for key in ("cluster.context", "image.repository", "models.chat.weights.revision"):
+            assert f"{key} = " in str(failed.value)
+        assert "is still a placeholder" in str(failed.value)
+        filled = {
+            "cluster": {"identifier": "somewhere", "context": CONTEXT, "namespace": "llm-dev"},
+            "image.repository": "registry.invalid/team/service",
+            "monitoring.service_monitor_labels": {"release": "kps"},
+            "models.chat.weights.revision": "0" * 40,
+        }
+        said = deployed.pulumi("preview", stack="dev", config=filled)
+        for name in ("Deployment", "Service", "ServiceMonitor", "ScaledObject", "Image"):
+            assert name in said
+        assert not deployed.kubectl.succeeds("get", "namespace", "llm-dev")
+    finally:
+        deployed.pulumi("stack", "rm", "--yes", "--preserve-config", stack="dev")
 
 
 def test_destroy_removes_the_namespace(deployed: Deployed) -> None:

@@ -26,7 +26,8 @@ CONTAINERD_VARIABLE = "LLM_STACK_CONTAINERD"
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 ANSWER_SECONDS = 3.0
 SHOWN_LINES = 20
-STEP = re.compile(r"#\d+ (\[.+|[A-Z]+ .+|exporting.+|unpacking.+)")
+# A line of `buildctl`: the number of the step, for a step's own words the seconds since its start, and what is said.
+STEP = re.compile(r"#\d+ (?:\d+\.\d+ +)?(\S.*)")
 
 
 class BuildError(Exception):
