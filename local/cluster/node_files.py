@@ -20,8 +20,6 @@ from local.cluster.layout import (
     Layout,
 )
 
-# BuildKit drops the oldest of its cache beyond this: room for the torch layer (6 GB) and some generations of the rest.
-BUILD_CACHE_BYTES = 9 * 10**9
 MAX_PODS = 100  # far below the 254 addresses of POD_CIDR
 # A developer's disk is seldom empty; the kubelet's default of 10-15 % free would evict pods on a healthy 1 TB disk.
 EVICTION = {"memory.available": "200Mi", "nodefs.available": "3%", "imagefs.available": "3%", "nodefs.inodesFree": "2%"}
@@ -94,10 +92,7 @@ def _buildkit(layout: Layout) -> str:
   namespace = "{NAMESPACE}"
   networkMode = "host"
   defaultCgroupParent = "/{CGROUP}/buildkit"
-  gc = true
-  [[worker.containerd.gcpolicy]]
-    all = true
-    maxUsedSpace = {BUILD_CACHE_BYTES}
+  gc = false # whoever builds makes room first
 """
 
 

@@ -23,6 +23,8 @@ from local.providers.docker import host
 NAMESPACE = "k8s.io"
 BUILDKIT_VARIABLE = "LLM_STACK_BUILDKIT"
 CONTAINERD_VARIABLE = "LLM_STACK_CONTAINERD"
+# Of the cache that belongs to no image of the cluster: packages that were fetched once (3 GB with torch), small old layers.
+KEPT_CACHE_MB = 4000
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 ANSWER_SECONDS = 3.0
 SHOWN_LINES = 20
@@ -79,6 +81,7 @@ class Builder:
                 f'No BuildKit answers at {BUILDKIT_VARIABLE}={address!r}. Run `make up`, then eval "$(python -m local env)".'
             )
         pushed = _in_registry(build.repository)
+        self._make_room(address, build)
         with tempfile.TemporaryDirectory() as directory, _docker_config(build.credentials) as environment:
             metadata = Path(directory) / "metadata.json"
             self._run(self._command(address, build, metadata, pushed=pushed), environment, report)
@@ -87,15 +90,13 @@ class Builder:
         if not pushed:
             # The kubelet looks a digest up by that very name.
             self._containerd("images", "tag", "--force", build.name, reference)
-            for old in self._references(build.repository) - {reference}:
-                self._containerd("images", "remove", old)
         return reference
 
     def holds(self, reference: str) -> bool:
         """Whether the image is there; True where nobody can be asked, for then nothing is known against it."""
         repository = reference.partition("@")[0]
         try:
-            return _in_registry(repository) or reference in self._references(repository)
+            return _in_registry(repository) or reference in self._images()
         except BuildError:
             return True
 
@@ -104,13 +105,24 @@ class Builder:
         for process in list(self._running):
             process.terminate()
 
-    def _references(self, repository: str) -> set[str]:
-        names = self._containerd("images", "list", "--quiet").split()
-        return {name for name in names if name.startswith(f"{repository}@")}
+    def _make_room(self, address: str, build: Build) -> None:
+        """Drops the images before the last one, which pods may still run from, and the cache that only they needed."""
+        images = self._images()
+        last = images.get(build.name)
+        old = {digest for name, digest in images.items() if name.startswith(f"{build.repository}@") and digest != last}
+        # The kubelet's runtime has a name of its own for every image; an image goes with the last of its names.
+        if names := [name for name, digest in images.items() if digest in old]:
+            self._containerd("images", "remove", "--sync", *names)
+        self._run(["buildctl", "--addr", address, "prune", "--keep-storage", str(KEPT_CACHE_MB)], {}, lambda _: None)
+
+    def _images(self) -> dict[str, str]:
+        """The digest of every image of the cluster, by name."""
+        rows = (line.split() for line in self._containerd("images", "list").splitlines()[1:])
+        return {row[0]: row[2] for row in rows}
 
     def _command(self, address: str, build: Build, metadata: Path, *, pushed: bool) -> list[str]:
         insecure = ",registry.insecure=true" if _local(build.repository) else ""
-        result = f"push=true{insecure}" if pushed else "unpack=true,compression=uncompressed"
+        result = f"push=true{insecure}" if pushed else "unpack=true,compression=zstd"
         options = {
             "filename": build.dockerfile.name,
             # A base image that the cluster holds is taken as it is; one that it lacks is pulled.
