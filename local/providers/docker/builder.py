@@ -17,19 +17,29 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from local.providers.docker import host
 
 NAMESPACE = "k8s.io"
 BUILDKIT_VARIABLE = "LLM_STACK_BUILDKIT"
 CONTAINERD_VARIABLE = "LLM_STACK_CONTAINERD"
-# Of the cache that belongs to no image of the cluster: packages that were fetched once (3 GB with torch), small old layers.
-KEPT_CACHE_MB = 4000
+LAYER = "regular"  # BuildKit's word for a cached layer; it has others for fetched packages and for sources
+# Layers in the cache that belong to no image any more: room for many changes of the service, and for no second torch (8 GB).
+SPARE_CACHE_BYTES = 3 * 10**9
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 ANSWER_SECONDS = 3.0
 SHOWN_LINES = 20
 # A line of `buildctl`: the number of the step, for a step's own words the seconds since its start, and what is said.
 STEP = re.compile(r"#\d+ (?:\d+\.\d+ +)?(\S.*)")
+
+
+class CacheRecord(TypedDict):
+    """What `buildctl du` says of a part of the cache; a shared one is part of an image."""
+
+    size: int
+    shared: bool
+    recordType: str
 
 
 class BuildError(Exception):
@@ -106,14 +116,25 @@ class Builder:
             process.terminate()
 
     def _make_room(self, address: str, build: Build) -> None:
-        """Drops the images before the last one, which pods may still run from, and the cache that only they needed."""
+        """Drops the images before the last one, which pods may still run from, and then the cache, where much of it was theirs.
+
+        BuildKit (seen with 0.31) no longer finds what it keeps after it has dropped a part, and so would make one more copy
+        of torch at every build: so it drops all of its layers, seldom, and the build that follows makes them once more.
+        """
         images = self._images()
-        last = images.get(build.name)
-        old = {digest for name, digest in images.items() if name.startswith(f"{build.repository}@") and digest != last}
-        # The kubelet's runtime has a name of its own for every image; an image goes with the last of its names.
-        if names := [name for name, digest in images.items() if digest in old]:
-            self._containerd("images", "remove", "--sync", *names)
-        self._run(["buildctl", "--addr", address, "prune", "--keep-storage", str(KEPT_CACHE_MB)], {}, lambda _: None)
+        kept = {images.get(build.name)}
+        for name, digest in images.items():
+            # The kubelet's runtime has a name of its own, `sha256:…`, for every image; it must go too.
+            if not name.startswith((f"{build.repository}@", "sha256:")):
+                kept.add(digest)
+        if old := [name for name, digest in images.items() if digest not in kept]:
+            self._containerd("images", "remove", "--sync", *old)
+        cache: list[CacheRecord] = (
+            json.loads(_output("buildctl", "--addr", address, "du", "--format", "{{json .}}")) or []
+        )
+        spare = sum(one["size"] for one in cache if one["recordType"] == LAYER and not one["shared"])
+        if spare > SPARE_CACHE_BYTES:
+            _output("buildctl", "--addr", address, "prune", "--all", "--filter", f"type=={LAYER}")
 
     def _images(self) -> dict[str, str]:
         """The digest of every image of the cluster, by name."""
@@ -165,14 +186,19 @@ class Builder:
 
     @staticmethod
     def _containerd(*arguments: str) -> str:
-        command = ["ctr", "--address", os.environ.get(CONTAINERD_VARIABLE, ""), "--namespace", NAMESPACE, *arguments]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise BuildError('ctr is not on the path: run eval "$(python -m local env)"') from None
-        if done.returncode != 0:
-            raise BuildError(f"{' '.join(command[:1] + list(arguments))}: {done.stderr.strip()}")
-        return done.stdout
+        return _output(
+            "ctr", "--address", os.environ.get(CONTAINERD_VARIABLE, ""), "--namespace", NAMESPACE, *arguments
+        )
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BuildError(f'{command[0]} is not on the path: run eval "$(python -m local env)"') from None
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _local(repository: str) -> bool:
