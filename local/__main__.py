@@ -18,6 +18,9 @@ from local.screen import LocalError, Screen
 from local.state import STACK
 
 GIGABYTE = 10**9
+# Two generations of an image with torch (8 GB, and 5 for its cache), the packages they are made from, tools and etcd; Go's
+# caches (10 GB) are gone before the first image.
+DISK_GIGABYTES = 35
 INTERRUPTED = 130  # a shell's status for a command that Ctrl-C ended
 QUESTION = "Say hello in one short sentence."
 STACK_SECONDS = 40.0  # expected, with the image at hand
@@ -147,7 +150,7 @@ def _status(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     print(f"processes  {', '.join(running) or 'none'}")
     for directory in (paths.cache, paths.images, paths.weights, paths.cluster, paths.pulumi):
         print(f"{directory}  {_size(directory) / GIGABYTE:.1f} GB")
-    print(f"{paths.home}  {_size(paths.home) / GIGABYTE:.1f} GB in all")
+    print(f"{paths.home}  {_size(paths.home) / GIGABYTE:.1f} GB in all, never more than {DISK_GIGABYTES}")
     if running:
         tools = toolchain.obtain(paths, screen)
         cluster = Cluster(paths, tools)

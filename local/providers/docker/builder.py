@@ -142,8 +142,7 @@ class Builder:
         return {row[0]: row[2] for row in rows}
 
     def _command(self, address: str, build: Build, metadata: Path, *, pushed: bool) -> list[str]:
-        insecure = ",registry.insecure=true" if _local(build.repository) else ""
-        result = f"push=true{insecure}" if pushed else "unpack=true,compression=zstd"
+        result = "push=true,store=false" if pushed else "unpack=true,compression=zstd"
         options = {
             "filename": build.dockerfile.name,
             # A base image that the cluster holds is taken as it is; one that it lacks is pulled.
