@@ -52,6 +52,14 @@ class ScaledObject:
     fallback_failures: int
     fallback_replicas: int
 
+    def proofs(self) -> list[str]:
+        """What must hold before it scales, as conditions of Pulumi's `waitFor`.
+
+        KEDA keeps a health for each trigger, under the name of its metric, that only an answer makes happy.
+        """
+        names = [f"s{index}-prometheus" for index in range(len(self.triggers))]
+        return ["condition=Ready", *(f"jsonpath={{.status.health['{name}'].status}}=Happy" for name in names)]
+
     def to_spec(self) -> JsonObject:
         return {
             "scaleTargetRef": {"apiVersion": DEPLOYMENT_API, "kind": "Deployment", "name": self.workload.name},

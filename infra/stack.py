@@ -36,18 +36,7 @@ class LlmStack(pulumi.ComponentResource):
         platform = Platform("platform", PlatformArgs(keda=config.keda, monitoring=config.monitoring), child)
         self.namespace = config.cluster.namespace
         self.prometheus_url = platform.monitoring.prometheus_address
-        namespace = k8s.core.v1.Namespace(
-            "models",
-            metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=self.namespace,
-                labels={
-                    PART_OF_LABEL: "llm-stack",
-                    MANAGED_BY_LABEL: "pulumi",
-                    "pod-security.kubernetes.io/enforce": "restricted",
-                },
-            ),
-            opts=child,
-        )
+        namespace = self._namespace(child) if config.cluster.create_namespace else self.namespace
         self.image = ServerImage("server", ServerImageArgs(source=config.image, tag=args.tag), child).reference
         models = {
             key: Model(
@@ -58,7 +47,7 @@ class LlmStack(pulumi.ComponentResource):
                     monitoring=config.monitoring,
                     platform=platform,
                     image=self.image,
-                    namespace=namespace.metadata.name,
+                    namespace=namespace,
                 ),
                 child,
             )
@@ -66,6 +55,21 @@ class LlmStack(pulumi.ComponentResource):
         }
         self.endpoints = {key: model.endpoint.url for key, model in models.items()}
         self.register_outputs({"endpoints": self.endpoints, "image": self.image})
+
+    def _namespace(self, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+        namespace = k8s.core.v1.Namespace(
+            "models",
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=self.namespace,
+                labels={
+                    PART_OF_LABEL: "llm-stack",
+                    MANAGED_BY_LABEL: "pulumi",
+                    "pod-security.kubernetes.io/enforce": "restricted",
+                },
+            ),
+            opts=opts,
+        )
+        return namespace.metadata.name
 
 
 def providers(config: StackConfig) -> list[pulumi.ProviderResource]:

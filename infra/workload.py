@@ -37,16 +37,6 @@ class Workload:
         return {**self.selector, PART_OF_LABEL: "llm-stack", MANAGED_BY_LABEL: "pulumi"}
 
     @property
-    def claim(self) -> str:
-        """The name of the PersistentVolumeClaim that the stack makes for the weights."""
-        return f"{self.name}-weights"
-
-    @property
-    def volume(self) -> str:
-        """The name of the PersistentVolume; it has no namespace, so it carries the model's."""
-        return f"{self.namespace}-{self.name}-weights"
-
-    @property
     def host(self) -> str:
         """The Service's name in the cluster."""
         return f"{self.name}.{self.namespace}.svc"

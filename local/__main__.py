@@ -1,4 +1,4 @@
-"""`python -m local up | tools | status | down | logs | ask | env`: the stack on this machine."""
+"""`python3 -m local up | tools | status | down | logs | ask | env`: the stack on this machine."""
 
 import argparse
 import fcntl
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from local import ask, model, plugins, project, toolchain
 from local.cluster.cluster import Cluster
 from local.cluster.layout import CONTEXT
-from local.environment import link_stand_ins, shell, variables
+from local.environment import link_stand_ins, shell, variables, without_proxy
 from local.paths import Paths
 from local.screen import LocalError, Screen
 from local.state import STACK
@@ -31,6 +31,7 @@ NAMESPACE = "llm"  # of Pulumi.local.yaml
 def main(arguments: list[str]) -> int:
     """Runs one command; returns the exit status."""
     options = _parser().parse_args(arguments)
+    os.environ.update(without_proxy())
     screen = Screen()
     try:
         _COMMANDS[options.command](options, Paths(), screen)
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python3 -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="tools, cluster, image, model, stack, and a first answer")
     up.add_argument(
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("process", nargs="?", help="kubelet, containerd, kube-apiserver, …")
     question = commands.add_parser("ask", help="one question to the model")
     question.add_argument("question")
-    commands.add_parser("env", help='shell variables: eval "$(python -m local env)"')
+    commands.add_parser("env", help='shell variables: eval "$(python3 -m local env)"')
     return parser
 
 
@@ -67,6 +68,7 @@ def _up(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     project.enter(screen)
     repository = _image_repository()
     with _alone(paths):
+        paths.create()
         toolchain.require_system(screen)
         Cluster.check(paths)
         tools = toolchain.obtain(paths, screen)
@@ -83,11 +85,14 @@ def _up(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     screen.say(f"\nOne chat completion from {endpoint}:\n")
     _answer(endpoint, QUESTION)
     if weights.random:
-        screen.say("\n(No hub answered, so the weights are random and the text is noise.)")
+        screen.say(
+            "\n(No hub answered at the first `up`, so the weights are random and the text is noise. For a real model: "
+            f"`make down`, remove {paths.weights}, `make up`.)"
+        )
     screen.say(
-        f'\nAsk again       python -m local ask "{QUESTION}"'
+        f'\nAsk again       python3 -m local ask "{QUESTION}"'
         f"\nOpenAI clients  base_url={endpoint}"
-        '\npulumi, kubectl eval "$(python -m local env)"'
+        '\npulumi, kubectl eval "$(python3 -m local env)"'
         f"\nSee it scale    kubectl get hpa,pods -n {NAMESPACE} --watch"
         "\nStop            make down"
     )
@@ -141,8 +146,9 @@ def _tools(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
 
 
 def _down(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
-    _root()
-    Cluster.down(paths, screen, purge=options.purge)
+    with _alone(paths):
+        Cluster.down(paths, screen, purge=options.purge)
+        paths.lock.unlink()
 
 
 def _status(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
@@ -163,7 +169,13 @@ def _size(directory: os.PathLike[str]) -> int:
     return int(done.stdout.split()[0]) if done.stdout else 0
 
 
+def _need_cluster(paths: Paths) -> None:
+    if not Cluster.running(paths):
+        raise LocalError("Nothing runs on this machine.", "`make up` starts it.")
+
+
 def _logs(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    _need_cluster(paths)
     cluster = Cluster(paths, toolchain.obtain(paths, screen))
     if options.process:
         log = cluster.layout.logs / f"{options.process}.log"
@@ -180,6 +192,7 @@ def _logs(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
 
 
 def _ask(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    _need_cluster(paths)
     project.enter(screen)
     tools = toolchain.obtain(paths, screen)
     environment = {**os.environ, **_environment(paths, tools, screen)}
@@ -214,15 +227,15 @@ def _root() -> None:
 
 @contextmanager
 def _alone(paths: Paths) -> Iterator[None]:
-    """One `up` at a time on this host."""
+    """One `up` or `down` at a time on this host."""
     _root()
-    paths.create()
-    with (paths.run / "up.lock").open("w") as lock:
+    with paths.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LocalError(
-                "Another `up` is at work on this machine.", "Wait for it, or stop it with Ctrl-C in its terminal."
+                "Another `up` or `down` is at work on this machine.",
+                "Wait for it, or stop it with Ctrl-C in its terminal.",
             ) from None
         yield
 

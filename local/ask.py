@@ -35,11 +35,12 @@ def chat(endpoint_url: str, question: str, max_tokens: int = MAX_TOKENS) -> Iter
     except urllib.error.HTTPError as error:
         raise LocalError(
             f"{endpoint_url} answered {error.code}: {error.read().decode(errors='replace')}",
-            "See `python -m local status`.",
+            "See `python3 -m local status`.",
         ) from None
     except OSError as error:
         raise LocalError(
-            f"Nothing answers at {endpoint_url}: {error}", "See `python -m local status`; `make up` starts it."
+            f"Nothing answers at {endpoint_url}: {error}",
+            "See `python3 -m local status`. `make up` starts it; what was deleted by hand, after `pulumi refresh -s local`.",
         ) from None
 
 

@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 
 from local import project
-from local.cluster.layout import Layout
+from local.cluster.containerd import NAMESPACE
+from local.cluster.layout import CLUSTER_DOMAIN, NODE_ADDRESS, POD_CIDR, SERVICE_CIDR, Layout
 from local.paths import Paths
 from local.plugins import STAND_INS, Plugins
 from local.toolchain import Tools
@@ -21,6 +22,7 @@ def variables(paths: Paths, tools: Tools, plugins: Plugins) -> dict[str, str]:
         path.insert(1, str(paths.run / "plugins"))
     layout = Layout(paths)
     return {
+        **without_proxy(),
         "PATH": os.pathsep.join(path),
         "KUBECONFIG": str(layout.kubeconfig()),
         "PULUMI_HOME": str(plugins.home),
@@ -31,9 +33,18 @@ def variables(paths: Paths, tools: Tools, plugins: Plugins) -> dict[str, str]:
         # What the stand-ins need to know.
         "LLM_STACK_PYTHON": str(project.PYTHON),
         "LLM_STACK_PULUMI_PYTHON_EXEC": str(tools.pulumi_python_exec),
-        "LLM_STACK_BUILDKIT": f"unix://{layout.buildkit_socket}",
-        "LLM_STACK_CONTAINERD": str(layout.containerd_socket),
+        # For the stand-in of the Docker plugin, and for `buildctl` and `ctr` in the user's shell.
+        "BUILDKIT_HOST": f"unix://{layout.buildkit_socket}",
+        "CONTAINERD_ADDRESS": str(layout.containerd_socket),
+        "CONTAINERD_NAMESPACE": NAMESPACE,
     }
+
+
+def without_proxy() -> dict[str, str]:
+    """The variables that keep a proxy of the user's out of the way between the parts of the cluster."""
+    inside = f"localhost,127.0.0.1,{NODE_ADDRESS},{POD_CIDR},{SERVICE_CIDR},.svc,.{CLUSTER_DOMAIN}"
+    said = {name: os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")}
+    return {name: value if inside in value else ",".join(filter(None, (value, inside))) for name, value in said.items()}
 
 
 def link_stand_ins(paths: Paths, plugins: Plugins) -> None:

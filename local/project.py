@@ -33,7 +33,7 @@ def _install(screen: Screen) -> None:
     if done.exists():
         return
     with screen.step("Python packages of the Pulumi program", INSTALL_SECONDS):
-        if not PYTHON.exists():
+        if not (ENVIRONMENT / "bin" / "pip").exists():  # written last: an interrupted one is made again
             _run([sys.executable, "-m", "venv", str(ENVIRONMENT)])
         _run([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS)])
     done.touch()

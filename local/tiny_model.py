@@ -1,6 +1,6 @@
 """A tiny chat model with random weights: real files of a real architecture (Qwen3), the same every time.
 
-`python -m local.tiny_model DIRECTORY`. What it writes is noise; everything around it is as with any other model.
+`python3 -m local.tiny_model DIRECTORY`. What it writes is noise; everything around it is as with any other model.
 """
 
 import json

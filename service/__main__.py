@@ -7,16 +7,16 @@ import sys
 import uvicorn
 
 from service.app import create_app
-from service.engine.engine import Engine
+from service.engine.engine import Engine, EngineState
 from service.lifecycle import IDLE_SECONDS, LAST_WORDS_SECONDS, AgedConnection, Connections, Lifecycle, Server
 from service.metrics import Metrics
 from service.settings import Settings, SettingsError
 
-USAGE_STATUS = 2
+FAILURE_STATUS, USAGE_STATUS = 1, 2
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Returns the exit status: 0 after a drain, 1 when the model could not be loaded or the engine has failed."""
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
@@ -42,6 +42,9 @@ def main() -> int:
     )
     engine.start()
     Server(config, engine, lifecycle, connections, settings.drain_timeout_seconds).run()
+    if engine.state is EngineState.FAILED:
+        print(f"{settings.model}: {' '.join(engine.progress.split())}", file=sys.stderr)
+        return FAILURE_STATUS
     return 0
 
 

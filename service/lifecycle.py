@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.engine.engine import Engine
+from service.engine.engine import Engine, EngineState
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,10 @@ class Server(uvicorn.Server):
         self._connections = connections
         self._drain_seconds = drain_seconds
         self._draining: asyncio.Task[None] | None = None
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ends the process when its engine has failed: whoever started it sees that, and may start it again."""
+        return self._engine.state is EngineState.FAILED or await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains; an interrupt while draining ends at once. The process then ends with status 0."""

@@ -14,10 +14,11 @@ API_PATH = "/v1"
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointArgs:
-    """Which model, reached how."""
+    """Which model, reached how; ``timeout``: seconds until its pods or its load balancer must be there."""
 
     workload: Workload
     kind: EndpointKind
+    timeout: int
     namespace: pulumi.Input[str]
 
 
@@ -42,7 +43,10 @@ class Endpoint(pulumi.ComponentResource):
             name,
             metadata=k8s.meta.v1.ObjectMetaArgs(name=workload.name, namespace=args.namespace, labels=workload.labels),
             spec=k8s.core.v1.ServiceSpecArgs(type=args.kind.TAG, selector=workload.selector, ports=[port]),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{args.timeout}s", update=f"{args.timeout}s"),
+            ),
         )
         self.url = self._url(args)
         self.register_outputs({"url": self.url})

@@ -11,6 +11,7 @@ from infra.components.scaler import ModelScaler, ModelScalerArgs
 from infra.components.server import ModelServer, ModelServerArgs
 from infra.components.weights import NodeDiskVolume, NodeDiskVolumeArgs
 from infra.config import schema
+from infra.lifecycle import Lifecycle
 from infra.weights import ModelSource
 from infra.workload import Workload
 
@@ -52,7 +53,13 @@ class Model(pulumi.ComponentResource):
             ),
             child,
         )
-        self.endpoint = Endpoint(name, EndpointArgs(workload=workload, kind=model.endpoint, namespace=namespace), child)
+        endpoint = EndpointArgs(
+            workload=workload,
+            kind=model.endpoint,
+            timeout=Lifecycle.of(model.timing, model.scaling).deployment_timeout,
+            namespace=namespace,
+        )
+        self.endpoint = Endpoint(name, endpoint, child)
         monitor = ModelMonitor(
             name, ModelMonitorArgs(workload=workload, monitoring=args.monitoring, namespace=namespace), child
         )
@@ -61,7 +68,7 @@ class Model(pulumi.ComponentResource):
             ModelScalerArgs(
                 workload=workload,
                 scaling=model.scaling,
-                prometheus_address=args.platform.monitoring.prometheus_address,
+                monitoring=args.monitoring,
                 namespace=namespace,
                 after=(args.platform.keda, server.deployment, self.endpoint.service, monitor.service_monitor),
             ),

@@ -1,18 +1,22 @@
 """The autoscaling of a model by KEDA."""
 
+import json
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra.config.schema import Scaling
+from infra.config.schema import Monitoring, Scaling
 from infra.scaled_object import PrometheusTrigger, ScaledObject
 from infra.signals import signals
 from infra.versions import KEDA_API
 from infra.workload import Workload
 
-# The operator hands Prometheus a new configuration, Prometheus scrapes, KEDA looks: a minute or two, with room.
-READY_TIMEOUT = "5m"
+# Until Prometheus has its new configuration from its operator and has found the pods.
+DISCOVERY_SECONDS = 90
+# Looks that may come too early: each waits for a scrape, KEDA's interval and the autoscaler's (15 s by default).
+LOOKS = 3
+AUTOSCALER_SECONDS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +25,7 @@ class ModelScalerArgs:
 
     workload: Workload
     scaling: Scaling
-    prometheus_address: str
+    monitoring: Monitoring
     namespace: pulumi.Input[str]
     after: tuple[pulumi.Resource, ...]
 
@@ -29,19 +33,23 @@ class ModelScalerArgs:
 class ModelScaler(pulumi.ComponentResource):
     """The ScaledObject of a model.
 
-    It comes after KEDA, the Deployment and the ServiceMonitor: then KEDA's webhook finds its target, the signals
-    resolve, and on destroy it leaves before them.
+    It comes after KEDA, the Deployment and the ServiceMonitor: then KEDA's webhook finds its target, and on destroy it leaves
+    before them. The update waits until every signal has been answered: KEDA calls a ScaledObject ready as soon as its
+    autoscaler exists, whether or not Prometheus knows the series.
     """
 
     scaled_object: k8s.apiextensions.CustomResource
 
     def __init__(self, name: str, args: ModelScalerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:ModelScaler", name, None, opts)
-        workload, scaling = args.workload, args.scaling
+        workload, scaling, monitoring = args.workload, args.scaling, args.monitoring
+        timeout = DISCOVERY_SECONDS + LOOKS * (
+            monitoring.scrape_interval_seconds + scaling.polling_seconds + AUTOSCALER_SECONDS
+        )
         scaled_object = ScaledObject(
             workload=workload,
             triggers=tuple(
-                PrometheusTrigger(signal=signal, workload=workload, prometheus_address=args.prometheus_address)
+                PrometheusTrigger(signal=signal, workload=workload, prometheus_address=monitoring.prometheus_address)
                 for signal in signals(scaling)
             ),
             min_replicas=scaling.min_replicas,
@@ -60,13 +68,13 @@ class ModelScaler(pulumi.ComponentResource):
                 name=workload.name,
                 namespace=args.namespace,
                 labels=workload.labels,
-                annotations={"pulumi.com/waitFor": "condition=Ready"},
+                annotations={"pulumi.com/waitFor": json.dumps(scaled_object.proofs())},
             ),
             spec=scaled_object.to_spec(),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=args.after,
-                custom_timeouts=pulumi.CustomTimeouts(create=READY_TIMEOUT, update=READY_TIMEOUT),
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{timeout}s", update=f"{timeout}s"),
             ),
         )
         self.register_outputs({})

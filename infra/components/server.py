@@ -112,6 +112,8 @@ def _container(args: ModelServerArgs, lifecycle: Lifecycle) -> k8s.core.v1.Conta
             capabilities=k8s.core.v1.CapabilitiesArgs(drop=["ALL"]),
         ),
         volume_mounts=mounts,
+        # Why a server ended stands in its pod's status, where the update's error and `kubectl describe` show it.
+        termination_message_policy="FallbackToLogsOnError",
     )
 
 

@@ -6,6 +6,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra.config.schema import NodeDiskWeights
+from infra.weights import node_disk_claim
 from infra.workload import Workload
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
@@ -34,16 +35,18 @@ class NodeDiskVolume(pulumi.ComponentResource):
     def __init__(self, name: str, args: NodeDiskVolumeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:NodeDiskVolume", name, None, opts)
         workload = args.workload
+        claim_name = node_disk_claim(args.weights, workload)
+        volume_name = f"{workload.namespace}-{claim_name}"  # volumes have no namespace
         volume = k8s.core.v1.PersistentVolume(
             f"{name}-volume",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=workload.volume, labels=workload.labels),
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=volume_name, labels=workload.labels),
             spec=k8s.core.v1.PersistentVolumeSpecArgs(
                 capacity={"storage": NOMINAL_CAPACITY},
                 access_modes=ACCESS_MODES,
                 # No provisioner: neither this volume nor its claim may be matched with anything else.
                 storage_class_name="",
                 persistent_volume_reclaim_policy="Retain",
-                claim_ref=k8s.core.v1.ObjectReferenceArgs(namespace=workload.namespace, name=workload.claim),
+                claim_ref=k8s.core.v1.ObjectReferenceArgs(namespace=workload.namespace, name=claim_name),
                 local=k8s.core.v1.LocalVolumeSourceArgs(path=args.weights.path),
                 node_affinity=_only_on(args.weights.node),
             ),
@@ -51,16 +54,16 @@ class NodeDiskVolume(pulumi.ComponentResource):
         )
         claim = k8s.core.v1.PersistentVolumeClaim(
             f"{name}-claim",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=workload.claim, namespace=args.namespace, labels=workload.labels),
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=claim_name, namespace=args.namespace, labels=workload.labels),
             spec=k8s.core.v1.PersistentVolumeClaimSpecArgs(
                 access_modes=ACCESS_MODES,
                 storage_class_name="",
-                volume_name=workload.volume,
+                volume_name=volume_name,
                 resources=k8s.core.v1.VolumeResourceRequirementsArgs(requests={"storage": NOMINAL_CAPACITY}),
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[volume]),
         )
-        self.claim = claim.id.apply(lambda _: workload.claim)
+        self.claim = claim.id.apply(lambda _: claim_name)
         self.register_outputs({"claim": self.claim})
 
 

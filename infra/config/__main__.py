@@ -1,4 +1,4 @@
-"""``python -m infra.config -s dev``: checks a stack's file without engine, cluster or secrets."""
+"""``python3 -m infra.config -s dev``: checks a stack's file without engine, cluster or secrets."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from infra.config import ConfigError, from_files, parse
 def main() -> int:
     """Prints what is wrong with the stack's configuration; 1 where something is."""
     arguments = argparse.ArgumentParser(
-        prog="python -m infra.config", description="Checks the configuration of a stack."
+        prog="python3 -m infra.config", description="Checks the configuration of a stack."
     )
     arguments.add_argument("-s", "--stack", required=True, help="the stack, such as local")
     stack: str = arguments.parse_args().stack

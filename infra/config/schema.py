@@ -24,7 +24,10 @@ class Cluster:
 
     identifier: str = key("a name for the cluster that never changes, so that a new kubeconfig replaces nothing")
     context: str = key("the context of the kubeconfig (file named by KUBECONFIG) to deploy to")
-    namespace: str = key("the namespace that the stack makes for its models", pattern=DNS_LABEL, looks="a DNS label")
+    namespace: str = key("the namespace of the models", pattern=DNS_LABEL, looks="a DNS label")
+    create_namespace: bool = key(
+        "whether the stack makes the namespace, and removes it with everything in it when it is destroyed", default=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +160,11 @@ class Server:
     max_waiting_requests: int = key(
         "requests that may queue in one server; more are refused with status 429",
         default=64,
-        minimum=0,
+        minimum=1,
         maximum=100_000,
     )
     max_model_len: int | None = key(
-        "tokens of prompt and answer together; the model's own when left out", default=None, minimum=1
+        "tokens of prompt and answer together; the model's own when left out", default=None, minimum=2
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = key(
         "the number format of weights and arithmetic", default="auto"

@@ -1,14 +1,20 @@
 """The control groups under which every pod and every build step runs."""
 
+import contextlib
 from pathlib import Path
 
 from local.cluster.layout import CGROUP
 
 ROOT = Path("/sys/fs/cgroup")
+CONTROLLERS = "cgroup.controllers"  # only version 2 of control groups has this file
 
 
 def create() -> None:
-    """Makes our group in every hierarchy: the kubelet wants the root of its pods to be there."""
+    """Makes our group in every hierarchy: the kubelet wants the root of its pods to be there, with every controller."""
+    if (ROOT / CONTROLLERS).exists():
+        for controller in (ROOT / CONTROLLERS).read_text().split():
+            with contextlib.suppress(OSError):  # the kernel, or the container that we run in, keeps some for itself
+                (ROOT / "cgroup.subtree_control").write_text(f"+{controller}")
     for hierarchy in _hierarchies():
         (hierarchy / CGROUP).mkdir(exist_ok=True)
 
@@ -28,7 +34,7 @@ def remove(cgroup: Path) -> None:
 
 def _hierarchies() -> list[Path]:
     """Version 2 mounts one hierarchy; version 1 one per controller, some under two names."""
-    if (ROOT / "cgroup.controllers").exists():
+    if (ROOT / CONTROLLERS).exists():
         return [ROOT]
     return [
         entry

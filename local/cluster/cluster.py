@@ -1,6 +1,5 @@
 """The embedded cluster as a whole: up, down, and what it is doing."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +7,9 @@ from local import state
 from local.cluster import addons, base_image, control_plane, images, network, node, preflight, teardown
 from local.cluster.command import Kubectl
 from local.cluster.containerd import Containerd
-from local.cluster.daemon import marked_processes
+from local.cluster.daemon import homes, marked_processes
 from local.cluster.layout import Layout
-from local.paths import Paths
+from local.paths import HOME_VARIABLE, Paths
 from local.screen import LocalError, Screen
 from local.toolchain import Tools
 
@@ -34,7 +33,8 @@ class Cluster:
 
     @staticmethod
     def check(paths: Paths) -> None:
-        """Raises :class:`LocalError` where the host cannot take the cluster: disk, ports."""
+        """Raises :class:`LocalError` where the host cannot take the cluster: another one runs, disk, ports."""
+        _only_one(paths)
         preflight.check(Layout(paths))
 
     def holds(self, repository: str) -> bool:
@@ -77,15 +77,25 @@ class Cluster:
                 f"{paths.pulumi} has the state of other stacks: {kept}. Without it nobody can update or destroy them.",
                 "`pulumi destroy` and `pulumi stack rm` each of them, or move it with `pulumi stack export`; then purge again.",
             )
+        _only_one(paths)
         with screen.step("Stopping the cluster") as step:
             teardown.tear_down(Layout(paths), step)
         if kept:
             screen.say(f"  The state of other stacks stays in {paths.pulumi}: {kept}")
-        if purge and paths.home.exists():
-            with screen.step(f"Removing {paths.home}"):
-                shutil.rmtree(paths.home)
+        if purge:
+            with screen.step(f"Removing what is ours in {paths.home}"):
+                paths.remove()
 
     @staticmethod
     def running(paths: Paths) -> list[str]:
         """The names of the cluster's processes that are alive."""
         return sorted({Path(process.name).name for process in marked_processes(paths.home)})
+
+
+def _only_one(paths: Paths) -> None:
+    """One such cluster runs on a host; it is found again by the state directory that it was started with."""
+    if other := next(iter(homes() - {str(paths.home)}), None):
+        raise LocalError(
+            f"The cluster that runs on this machine belongs to {other}, and not to {paths.home}.",
+            f"Set {HOME_VARIABLE}={other} and run the command again.",
+        )

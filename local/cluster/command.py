@@ -51,7 +51,7 @@ class Kubectl:
         return [str(self.executable), f"--kubeconfig={self.kubeconfig}", *arguments]
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = TIMEOUT_SECONDS) -> str:
-        return output(self.command(*arguments), stdin=stdin, timeout=timeout, remedy="See `python -m local status`.")
+        return output(self.command(*arguments), stdin=stdin, timeout=timeout, remedy="See `python3 -m local status`.")
 
     def succeeds(self, *arguments: str, timeout: float = 10.0) -> bool:
         return succeeds(self.command(*arguments), timeout)

@@ -37,6 +37,19 @@ class Process:
         return self.arguments[0] if self.arguments else ""
 
 
+def homes() -> set[str]:
+    """The state directories of all clusters that run on this host."""
+    mark = f"{MARK}=".encode()
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:  # it ended while we looked
+            continue
+        found |= {variable.removeprefix(mark).decode() for variable in variables if variable.startswith(mark)}
+    return found
+
+
 def marked_processes(home: Path) -> Iterator[Process]:
     """Every live process whose environment says that it belongs to the state directory ``home``."""
     mark = f"{MARK}={home}".encode()

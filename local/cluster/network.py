@@ -86,5 +86,6 @@ def _remember_sysctls(layout: Layout) -> None:
 def _restore_sysctls(layout: Layout) -> None:
     if _memory(layout).exists():
         for name, value in json.loads(_memory(layout).read_text()).items():
-            (Path("/proc/sys") / name).write_text(value)
+            if (file := Path("/proc/sys") / name).exists():  # a module that a reboot has not loaded again
+                file.write_text(value)
         _memory(layout).unlink()

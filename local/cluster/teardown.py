@@ -49,7 +49,7 @@ def _pod_processes() -> list[int]:
 
 
 def _mounts(layout: Layout) -> list[str]:
-    ours = (f"{layout.paths.run}/", f"{layout.paths.home}/")
+    ours = tuple(f"{directory}/" for directory in (layout.paths.run, *layout.paths.owned))
     points = [
         line.split()[1].encode().decode("unicode_escape") for line in Path("/proc/mounts").read_text().splitlines()
     ]

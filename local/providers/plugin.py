@@ -1,5 +1,6 @@
 """How a stand-in is served: on loopback, with its port on standard output, until the engine ends it."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
+PARENT_SECONDS = 1.0
 WORKERS = 32  # threads: an update may wait for as many objects at a time
 MESSAGE_BYTES = 400 * 1024 * 1024  # the engine's own limit; a chart's objects in one message are large
 
@@ -23,4 +25,7 @@ def serve(register: Callable[[grpc.Server], None], what: str) -> None:
         signal.signal(end, lambda *_: server.stop(None))
     print(port, flush=True)
     print(f"llm-stack: a stand-in serves for {what}", file=sys.stderr, flush=True)
-    server.wait_for_termination()
+    engine = os.getppid()
+    while server.wait_for_termination(PARENT_SECONDS):  # True: nobody has ended it yet
+        if os.getppid() != engine:  # a killed engine says no word; calls that still run would hold up an orderly end
+            os._exit(1)

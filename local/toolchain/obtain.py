@@ -1,5 +1,6 @@
 """All tools, each from where it can be had, kept under one directory by version and content."""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -127,13 +128,20 @@ def obtain(paths: Paths, screen: Screen) -> Tools:
     versions = {tool.name: tool.version for tool in TOOLS}
     if users_pulumi := users.pulumi(versions["pulumi"]):
         directories["pulumi"] = users_pulumi.resolve().parent
-    missing = [tool for tool in TOOLS if not directories[tool.name].exists()]
-    if missing:
-        _make(missing, directories, paths.cache, screen)
-        _trim(paths.cache)
+    if _missing(directories):
+        paths.cache.mkdir(parents=True, exist_ok=True)
+        with (paths.cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another command may be at it
+            if missing := _missing(directories):
+                _make(missing, directories, paths.cache, screen)
+                _trim(paths.cache)
     tools = Tools(paths.cache, directories)
     _link(tools, users.kubectl(versions["kube"], tools.bin) or tools.kubernetes)
     return tools
+
+
+def _missing(directories: dict[str, Path]) -> list[Tool]:
+    return [tool for tool in TOOLS if not directories[tool.name].exists()]
 
 
 def _make(missing: list[Tool], directories: dict[str, Path], cache: Path, screen: Screen) -> None:

@@ -61,6 +61,12 @@ def _prompts(model: LanguageModel, given: Prompt | list[Prompt]) -> list[list[in
 
 def _submit(context: ApiContext, prompts: list[list[int]], body: CompletionRequest) -> list[Generation]:
     """All of the prompts or none."""
+    settings = context.settings
+    room = settings.max_running_requests + settings.max_waiting_requests
+    if len(prompts) > room:
+        raise errors.ApiError(
+            400, f"{len(prompts)} prompts are more than this server takes at once, {room}.", param="prompt"
+        )
     generations: list[Generation] = []
     try:
         generations.extend(context.submit(prompt, body, DEFAULT_TOKENS) for prompt in prompts)

@@ -71,7 +71,7 @@ class _Running:
         self._next = [token]
         self.tokens += 1
         if token in self._ends:
-            return self._last(self._text.end(), "stop")
+            return self._last("", "stop")
         told, stopped = self._stop.add(self._text.add(token))
         if stopped:
             return Piece(told, self.tokens, "stop")

@@ -1,4 +1,4 @@
-"""The running cluster of `python -m local up`."""
+"""The running cluster of `python3 -m local up`."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ UPDATE_SECONDS = 300.0  # longer than any Deployment here may take
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """The variables of `python -m local env`."""
+    """The variables of `python3 -m local env`."""
     lines = subprocess.run(
         ["bash", "-c", f'eval "$({sys.executable} -m local env 2>/dev/null)" && env -0'],
         cwd=ROOT,

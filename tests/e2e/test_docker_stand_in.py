@@ -34,8 +34,9 @@ def image(context: Path, *, name: str = f"{REPOSITORY}:test", **options: Any) ->
 
 def digests(environment: dict[str, str]) -> set[str]:
     """Of the images that containerd has of the repository."""
-    command = ["ctr", "--address", environment["LLM_STACK_CONTAINERD"], "--namespace", "k8s.io", "images", "list", "-q"]
-    names = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    names = subprocess.run(
+        ["ctr", "images", "list", "-q"], env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
     return {name.partition("@")[2] for name in names if name.startswith(f"{REPOSITORY}@sha256:")}
 
 
@@ -70,8 +71,7 @@ def test_image_is_built_again_only_when_something_in_it_changed(
     assert digests(environment) == {second, third}
 
     # An image that somebody removed from the node is built again.
-    ctr = ["ctr", "--address", environment["LLM_STACK_CONTAINERD"], "--namespace", "k8s.io", "images", "remove"]
-    subprocess.run([*ctr, f"{REPOSITORY}@{third}"], env=environment, check=True)
+    subprocess.run(["ctr", "images", "remove", f"{REPOSITORY}@{third}"], env=environment, check=True)
     assert project.preview(labelled) == {"update": 1}
     assert project.up(labelled) == {"update": 1}
     assert third in digests(environment)

@@ -171,7 +171,9 @@ def test_life_of_an_application(project: Project, kubectl: Kubectl) -> None:
     assert project.up(changed) == {"create": 1}
 
     # A selector cannot change in place.
-    assert project.up(app(data="b", environment="b", label="other")) == {"replace": 1, "update": 1}
+    other = app(data="b", environment="b", label="other")
+    assert project.preview(other) == {"replace": 1, "update": 1}
+    assert project.up(other) == {"replace": 1, "update": 1}
 
     project.destroy()
     assert not kubectl.succeeds("get", "namespace", NAMESPACE)

@@ -9,6 +9,7 @@ import pytest
 
 from infra.workload import MANAGED_BY_LABEL
 from local.cluster.layout import CONTEXT
+from local.project import ROOT
 from tests.e2e.clients import Clients
 from tests.e2e.conftest import Deployed, PulumiFailedError
 
@@ -124,6 +125,8 @@ def test_label_changed_by_hand_is_seen_by_refresh_and_restored_by_up(deployed: D
 
 
 def test_another_stack_previews_on_another_cluster_once_its_placeholders_are_filled_in(deployed: Deployed) -> None:
+    file = ROOT / "Pulumi.dev.yaml"
+    before = file.read_text()
     deployed.pulumi("stack", "init", stack="dev")
     try:
         with pytest.raises(PulumiFailedError) as failed:
@@ -143,6 +146,17 @@ def test_another_stack_previews_on_another_cluster_once_its_placeholders_are_fil
         assert not deployed.kubectl.succeeds("get", "namespace", "llm-dev")
     finally:
         deployed.pulumi("stack", "rm", "--yes", "--preserve-config", stack="dev")
+        file.write_text(before)  # `stack init` has put the salt of a passphrase there
+
+
+def test_scaler_whose_signals_nobody_answers_fails_the_update(deployed: Deployed) -> None:
+    # KEDA itself calls such a ScaledObject ready.
+    deployed.pulumi("destroy", "--yes", "--skip-preview")
+    elsewhere = "http://prometheus-operated.monitoring.svc:9090/nowhere"
+    with pytest.raises(PulumiFailedError) as failed:
+        deployed.pulumi("up", "--yes", "--skip-preview", config={"monitoring.prometheus_address": elsewhere})
+    assert "timed out waiting for the condition" in str(failed.value)
+    assert "status.health['s0-prometheus'].status}=Happy" in str(failed.value)
 
 
 def test_destroy_removes_the_namespace(deployed: Deployed) -> None:

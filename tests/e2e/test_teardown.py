@@ -41,13 +41,14 @@ def assert_nothing_is_left() -> None:
     assert f" {paths.home}/" not in mounts
     assert f" {paths.run}/" not in mounts
     assert list(cgroups.ours()) == []
+    assert "local.providers" not in output("ps", "-eo", "args")
     links = output("ip", "-o", "link")
     assert not any(name in links for name in ("llm0", "llm-pods"))
     tables = output("nft", "list", "tables")
     assert not any(name in tables for name in ("llm-stack", "kube-proxy"))
     for table in ("filter", "nat", "mangle"):
         rules = output("iptables", "-t", table, "-S")
-        assert not any(name in rules for name in ("KUBE-", "CNI-", "LLM-"))
+        assert not any(name in rules for name in ("KUBE-", "CNI-", "llm-stack"))
     assert not paths.run.exists()
     assert not paths.cluster.exists()
     assert not paths.pulumi.exists()

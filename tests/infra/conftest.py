@@ -139,7 +139,7 @@ def _build(config: StackConfig, outputs: dict[str, Any]) -> pulumi.Output[None]:
 
 @pytest.fixture(scope="session")
 def tools() -> Tools:
-    """The tools of `python -m local tools`."""
+    """The tools of `python3 -m local tools`."""
     return toolchain.obtain(Paths(), Screen())
 
 

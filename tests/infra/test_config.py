@@ -65,8 +65,13 @@ def test_a_sound_configuration_has_every_default(sound: Mapping) -> None:
         ("models/chat/timing/grace_seconds", 120, "the pod would be killed while it still answers"),
         ("models/chat/scaling/fallback_replicas", 9, "is outside min_replicas = 1 to max_replicas = 3"),
         ("models/chat/scaling/min_replicas", 5, "is more than max_replicas = 3"),
-        ("models/chat/scaling/running_per_replica", 17, "is more than server.max_running_requests = 16"),
-        ("models/chat/scaling/waiting_per_replica", 65, "requests are refused before it is reached"),
+        # A target that a full replica does not exceed by the autoscaler's tolerance would never add one.
+        ("models/chat/scaling/running_per_replica", 17, "runs server.max_running_requests = 16 at most"),
+        ("models/chat/scaling/running_per_replica", 15, "is never exceeded by 10%"),
+        ("models/chat/scaling/waiting_per_replica", 64, "more than server.max_waiting_requests = 64 are refused"),
+        ("models/chat/server/max_waiting_requests", 0, "is less than 1"),
+        ("models/chat/server/max_model_len", 1, "is less than 2"),
+        ("models/chat/resources/memory", "4Gi", "is more than memory_limit = 2Gi"),
         ("models", {}, "names no model"),
         ("models", {"No_Name": {}}, "Rename the entry"),
         ("image", {"mode": "prebuilt", "reference": "registry.example.org/llm:latest"}, "a reference by digest"),
@@ -120,6 +125,22 @@ def test_a_union_takes_the_keys_of_the_chosen_class_only(sound: Mapping) -> None
     assert isinstance(parse(set_at(sound, "models/chat/weights", hub)).models["chat"].weights, HubWeights)
     (finding,) = findings(set_at(sound, "models/chat/weights/path", "/x"))
     assert finding.key == "models.chat.weights.path"
+
+
+def test_a_claim_that_is_there_needs_a_namespace_that_is_there(sound: Mapping) -> None:
+    set_at(sound, "models/chat/weights", {"source": "pvc", "claim": "c"})
+    (finding,) = findings(sound)
+    assert finding.key == "cluster.create_namespace"
+    assert "models.chat" in finding.problem
+    parse(set_at(sound, "cluster/create_namespace", False))
+
+
+def test_memory_is_compared_across_units(sound: Mapping) -> None:
+    parse(set_at(sound, "models/chat/resources/memory", "2048Mi"))
+
+
+def test_what_a_user_fills_in_holds_no_passphrase_of_ours() -> None:
+    assert "encryptionsalt" not in yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
 
 
 def test_a_hub_revision_must_be_a_commit(sound: Mapping) -> None:

@@ -1,15 +1,22 @@
 """The manifests that a configuration becomes, under Pulumi's mock engine."""
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from infra.config.readers import from_files
+from infra.config.schema import NodeDiskWeights
+from infra.weights import node_disk_claim
+from infra.workload import Workload
 
 Mapping = dict[str, Any]
 Deploy = Callable[[Mapping], Any]
+NODE_DISK_CLAIM = node_disk_claim(
+    NodeDiskWeights(path="/disk/m", node="n"), Workload(namespace="llm", name="chat", served_model="chat")
+)
 
 
 def container(deployment: Mapping) -> Mapping:
@@ -134,7 +141,7 @@ def test_a_prebuilt_image_needs_no_builder(deploy: Deploy, sound: Mapping) -> No
 @pytest.mark.parametrize(
     ("weights", "model", "claim"),
     [
-        ({"source": "node-disk", "path": "/disk/m", "node": "n"}, "/models", "chat-weights"),
+        ({"source": "node-disk", "path": "/disk/m", "node": "n"}, "/models", NODE_DISK_CLAIM),
         ({"source": "pvc", "claim": "shared"}, "/models", "shared"),
         ({"source": "pvc", "claim": "shared", "directory": "a/b"}, "/models/a/b", "shared"),
         ({"source": "hub", "repository": "owner/name", "revision": "1" * 40}, "owner/name", None),
@@ -144,12 +151,31 @@ def test_the_server_is_told_where_its_weights_are(
     deploy: Deploy, sound: Mapping, weights: Mapping, model: str, claim: str | None
 ) -> None:
     sound["models"]["chat"]["weights"] = weights
+    sound["cluster"]["create_namespace"] = weights["source"] != "pvc"
     deployment = deploy(sound).only("Deployment")
     assert environment(deployment)["MODEL"] == model
     assert environment(deployment).get("MODEL_REVISION") == weights.get("revision")
     volumes = deployment["spec"]["template"]["spec"]["volumes"]
     claims = [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
     assert claims == ([claim] if claim else [])
+
+
+def test_another_directory_or_node_is_another_volume_and_claim(deploy: Deploy, sound: Mapping) -> None:
+    # A claim that pods use cannot go before they do: what replaces it needs a name of its own.
+    names = set()
+    for change in ({}, {"path": "/models/other"}, {"node": "node-2"}):
+        sound["models"]["chat"]["weights"] = {"source": "node-disk", "path": "/models/chat", "node": "node-1", **change}
+        recorder = deploy(sound)
+        kinds = ("PersistentVolume", "PersistentVolumeClaim")
+        names.add(tuple(recorder.only(kind)["metadata"]["name"] for kind in kinds))
+    assert len(names) == 3
+
+
+def test_a_namespace_of_others_is_neither_made_nor_removed(deploy: Deploy, sound: Mapping) -> None:
+    sound["cluster"]["create_namespace"] = False
+    recorder = deploy(sound)
+    assert recorder.all("Namespace") == []
+    assert recorder.only("Deployment")["metadata"]["namespace"] == "llm"
 
 
 def test_a_node_disk_volume_is_tied_to_its_node_and_its_claim(deploy: Deploy, sound: Mapping) -> None:
@@ -240,7 +266,11 @@ def test_a_missing_answer_never_scales_down(deploy: Deploy, sound: Mapping) -> N
 def test_the_scaler_is_awaited_and_bounded(deploy: Deploy, sound: Mapping) -> None:
     sound["models"]["chat"]["scaling"] = {"min_replicas": 2, "max_replicas": 4, "down_window_seconds": 600}
     scaler = deploy(sound).only("ScaledObject")
-    assert scaler["metadata"]["annotations"] == {"pulumi.com/waitFor": "condition=Ready"}
+    assert json.loads(scaler["metadata"]["annotations"]["pulumi.com/waitFor"]) == [
+        "condition=Ready",
+        "jsonpath={.status.health['s0-prometheus'].status}=Happy",
+        "jsonpath={.status.health['s1-prometheus'].status}=Happy",
+    ]
     assert (scaler["spec"]["minReplicaCount"], scaler["spec"]["maxReplicaCount"]) == (2, 4)
     assert scaler["spec"]["fallback"]["replicas"] == 2
     behavior = scaler["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]

@@ -1,5 +1,6 @@
 """Background processes: found by what the kernel says, restarted when they should be others, ended for good."""
 
+import io
 import os
 import signal
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from local.cluster.daemon import Daemon, alive, end, marked_processes
-from local.screen import LocalError
+from local.cluster.cluster import Cluster
+from local.cluster.daemon import Daemon, alive, end, homes, marked_processes
+from local.paths import Paths
+from local.screen import LocalError, Screen
 
 IGNORES_SIGTERM = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -51,6 +54,9 @@ def test_process_of_another_state_directory_is_nobody_of_ours(make: Make, tmp_pa
     make("sleeper", "import time; time.sleep(60)").start()
     assert [process.name for process in marked_processes(tmp_path)] == ["sleeper"]
     assert list(marked_processes(tmp_path / "elsewhere")) == []
+    assert str(tmp_path) in homes()
+    with pytest.raises(LocalError, match="Set LLM_STACK_HOME=/"):
+        Cluster.down(Paths(home=tmp_path / "elsewhere", run=tmp_path / "run"), Screen(io.StringIO()))
 
 
 def test_dead_daemon_is_an_error_with_its_last_words(make: Make) -> None:

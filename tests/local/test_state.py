@@ -47,3 +47,17 @@ def test_purge_refuses_to_lose_the_state_of_another_cluster(tmp_path: Path) -> N
     with pytest.raises(LocalError, match=r"dev \(7 resources\)"):
         Cluster.down(paths, Screen(io.StringIO()), purge=True)
     assert state.others(paths.pulumi) == {"dev": 7}
+
+
+def test_purge_leaves_what_is_somebody_elses(tmp_path: Path) -> None:
+    paths = Paths(home=tmp_path / "disk", run=tmp_path / "run")
+    paths.home.mkdir(mode=0o755)
+    paths.create()
+    assert paths.home.stat().st_mode & 0o777 == 0o755
+    assert {directory.stat().st_mode & 0o777 for directory in paths.owned} == {0o700}
+    (paths.home / "theirs").touch()
+    paths.remove()
+    assert [entry.name for entry in paths.home.iterdir()] == ["theirs"]
+    (paths.home / "theirs").unlink()
+    paths.remove()
+    assert not paths.home.exists()

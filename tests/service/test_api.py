@@ -112,6 +112,11 @@ def test_invalid_value_is_refused_by_name(client: openai.OpenAI, options: dict[s
     assert refused.value.body["type"] == "invalid_request_error"
 
 
+def test_more_prompts_than_the_server_ever_takes_are_refused_for_good(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="7 prompts are more than this server takes at once, 6"):
+        client.completions.create(model="tiny", prompt=["A"] * 7, max_tokens=1)
+
+
 def test_unknown_model_is_404(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         chat(client, model="other")

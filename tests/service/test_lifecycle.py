@@ -77,13 +77,11 @@ def test_wrong_settings_are_all_named_at_once() -> None:
         assert name in done.stderr
 
 
-def test_model_that_cannot_be_loaded_is_said_by_health_and_ready(tmp_path: Path) -> None:
+def test_model_that_cannot_be_loaded_ends_the_process_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     server = ServerProcess(tmp_path / "empty", tmp_path / "log", ready=False)
     try:
-        server.wait_for(lambda: server.get("/health").status_code == 503, seconds=60)
-        assert server.get("/ready").status_code == 503
-        assert server.get("/ready").json()["status"] == "failed"
-        assert server.get("/ready").json()["detail"]
+        assert server.process.wait(60) == 1
+        assert server.log.read_text().splitlines()[-1].startswith(f"{tmp_path / 'empty'}: ")
     finally:
         server.close()

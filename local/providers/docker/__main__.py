@@ -1,4 +1,4 @@
-"""`python -m local.providers.docker ENGINE`."""
+"""`python3 -m local.providers.docker ENGINE`."""
 
 import sys
 

@@ -21,14 +21,13 @@ from typing import TypedDict
 
 from local.providers.docker import host
 
-NAMESPACE = "k8s.io"
-BUILDKIT_VARIABLE = "LLM_STACK_BUILDKIT"
-CONTAINERD_VARIABLE = "LLM_STACK_CONTAINERD"
+BUILDKIT_VARIABLE = "BUILDKIT_HOST"  # of `buildctl`; `ctr` has such variables too
 LAYER = "regular"  # BuildKit's word for a cached layer; it has others for fetched packages and for sources
 # Layers in the cache that belong to no image any more: room for many changes of the service, and for no second torch (8 GB).
 SPARE_CACHE_BYTES = 3 * 10**9
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 ANSWER_SECONDS = 3.0
+UNAUTHORIZED = 401  # the answer of a registry that wants a password
 SHOWN_LINES = 20
 # A line of `buildctl`: the number of the step, for a step's own words the seconds since its start, and what is said.
 STEP = re.compile(r"#\d+ (?:\d+\.\d+ +)?(\S.*)")
@@ -88,18 +87,18 @@ class Builder:
         address = os.environ.get(BUILDKIT_VARIABLE, "")
         if not Path(address.removeprefix("unix://")).is_socket():
             raise BuildError(
-                f'No BuildKit answers at {BUILDKIT_VARIABLE}={address!r}. Run `make up`, then eval "$(python -m local env)".'
+                f'No BuildKit answers at {BUILDKIT_VARIABLE}={address!r}. Run `make up`, then eval "$(python3 -m local env)".'
             )
         pushed = _in_registry(build.repository)
-        self._make_room(address, build)
+        self._make_room(build)
         with tempfile.TemporaryDirectory() as directory, _docker_config(build.credentials) as environment:
             metadata = Path(directory) / "metadata.json"
-            self._run(self._command(address, build, metadata, pushed=pushed), environment, report)
+            self._run(self._command(build, metadata, pushed=pushed), environment, report)
             digest = json.loads(metadata.read_text())["containerimage.digest"]
         reference = f"{build.repository}@{digest}"
         if not pushed:
             # The kubelet looks a digest up by that very name.
-            self._containerd("images", "tag", "--force", build.name, reference)
+            _output("ctr", "images", "tag", "--force", build.name, reference)
         return reference
 
     def holds(self, reference: str) -> bool:
@@ -115,7 +114,7 @@ class Builder:
         for process in list(self._running):
             process.terminate()
 
-    def _make_room(self, address: str, build: Build) -> None:
+    def _make_room(self, build: Build) -> None:
         """Drops the images before the last one, which pods may still run from, and then the cache, where much of it was theirs.
 
         BuildKit (seen with 0.31) no longer finds what it keeps after it has dropped a part, and so would make one more copy
@@ -128,20 +127,18 @@ class Builder:
             if not name.startswith((f"{build.repository}@", "sha256:")):
                 kept.add(digest)
         if old := [name for name, digest in images.items() if digest not in kept]:
-            self._containerd("images", "remove", "--sync", *old)
-        cache: list[CacheRecord] = (
-            json.loads(_output("buildctl", "--addr", address, "du", "--format", "{{json .}}")) or []
-        )
+            _output("ctr", "images", "remove", "--sync", *old)
+        cache: list[CacheRecord] = json.loads(_output("buildctl", "du", "--format", "{{json .}}")) or []
         spare = sum(one["size"] for one in cache if one["recordType"] == LAYER and not one["shared"])
         if spare > SPARE_CACHE_BYTES:
-            _output("buildctl", "--addr", address, "prune", "--all", "--filter", f"type=={LAYER}")
+            _output("buildctl", "prune", "--all", "--filter", f"type=={LAYER}")
 
     def _images(self) -> dict[str, str]:
         """The digest of every image of the cluster, by name."""
-        rows = (line.split() for line in self._containerd("images", "list").splitlines()[1:])
+        rows = (line.split() for line in _output("ctr", "images", "list").splitlines()[1:])
         return {row[0]: row[2] for row in rows}
 
-    def _command(self, address: str, build: Build, metadata: Path, *, pushed: bool) -> list[str]:
+    def _command(self, build: Build, metadata: Path, *, pushed: bool) -> list[str]:
         result = "push=true,store=false" if pushed else "unpack=true,compression=zstd"
         options = {
             "filename": build.dockerfile.name,
@@ -153,7 +150,7 @@ class Builder:
             **{f"build-arg:{name}": value for name, value in build.arguments.items()},
         }
         return [
-            "buildctl", "--addr", address, "build", "--progress", "plain", "--frontend", "dockerfile.v0",
+            "buildctl", "build", "--progress", "plain", "--frontend", "dockerfile.v0",
             "--local", f"context={build.context}", "--local", f"dockerfile={build.dockerfile.parent}",
             *(part for name, value in options.items() for part in ("--opt", f"{name}={value}")),
             *(part for name, file in host.secrets(metadata.parent).items() for part in ("--secret", f"id={name},src={file}")),
@@ -183,18 +180,12 @@ class Builder:
         if process.returncode != 0:
             raise BuildError("The build failed:\n" + "\n".join(lines[-SHOWN_LINES:]))
 
-    @staticmethod
-    def _containerd(*arguments: str) -> str:
-        return _output(
-            "ctr", "--address", os.environ.get(CONTAINERD_VARIABLE, ""), "--namespace", NAMESPACE, *arguments
-        )
-
 
 def _output(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise BuildError(f'{command[0]} is not on the path: run eval "$(python -m local env)"') from None
+        raise BuildError(f'{command[0]} is not on the path: run eval "$(python3 -m local env)"') from None
     if done.returncode != 0:
         raise BuildError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
@@ -212,7 +203,7 @@ def _in_registry(repository: str) -> bool:
         with urllib.request.urlopen(f"http://{repository.partition('/')[0]}/v2/", timeout=ANSWER_SECONDS):
             return True
     except OSError as error:
-        return isinstance(error, urllib.error.HTTPError)  # one that wants a password answers 401
+        return isinstance(error, urllib.error.HTTPError) and error.code == UNAUTHORIZED
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`python -m local.providers.kubernetes ENGINE`."""
+"""`python3 -m local.providers.kubernetes ENGINE`."""
 
 import sys
 

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import os
 import threading
 from collections.abc import Callable
 from importlib.metadata import version
@@ -25,6 +26,7 @@ UNSERVED_TYPES = ("kubernetes:helm.sh/", "kubernetes:yaml", "kubernetes:kustomiz
 RANDOM_DIGITS = 8
 # Changing these leads to another cluster: everything there would have to be made anew.
 CLUSTER_KEYS = ("clusterIdentifier",)
+DELETE_UNREACHABLE = "PULUMI_K8S_DELETE_UNREACHABLE"
 FIELD_MANAGER = "__fieldManager"
 INITIAL_VERSION = "__initialApiVersion"
 CHANGES = {
@@ -48,6 +50,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         self._namespace = "default"
         self._unreachable: str | None = None
         self._delete_unreachable = False
+        self._upsert = False
         self._cancelled = threading.Event()
 
     def Handshake(  # noqa: N802
@@ -89,7 +92,8 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
             self._cluster = Cluster(settings.get("kubeconfig", ""), settings.get("context", ""))
             self._unreachable = self._cluster.reachable()
         self._namespace = settings.get("namespace") or "default"
-        self._delete_unreachable = str(settings.get("deleteUnreachable", "")).lower() == "true"
+        self._delete_unreachable = _switch(settings, "deleteUnreachable", DELETE_UNREACHABLE)
+        self._upsert = _switch(settings, "upsertExistingObjects", "PULUMI_K8S_UPSERT_EXISTING_OBJECTS")
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     def Check(self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:  # noqa: N802
@@ -124,12 +128,13 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Create(self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext) -> provider_pb2.CreateResponse:  # noqa: N802
         manifest = from_wire(request.properties)
         if request.preview:
-            return provider_pb2.CreateResponse(id="", properties=self._previewed(manifest, request.urn, context))
+            properties = self._previewed(manifest, request.urn, context, create=True)
+            return provider_pb2.CreateResponse(id="", properties=properties)
         self._need_cluster(context)
         manager = _manager(request.urn)
         with _Refusals(context):
             before = self._cluster.get(manifest)
-            if before is not None and not _owns(before, manager):
+            if before is not None and not self._upsert and not _owns(before, manager):
                 context.abort(grpc.StatusCode.ALREADY_EXISTS, EXISTS.format(id=_id(manifest)))
             applied = self._cluster.apply(manifest, manager, force=before is not None, dry_run=False)
         outputs = self._ready(applied, manifest, request.urn, request.timeout, context)
@@ -138,7 +143,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> provider_pb2.UpdateResponse:  # noqa: N802
         manifest = from_wire(request.news)
         if request.preview:
-            return provider_pb2.UpdateResponse(properties=self._previewed(manifest, request.urn, context))
+            return provider_pb2.UpdateResponse(properties=self._previewed(manifest, request.urn, context, create=False))
         self._need_cluster(context)
         with _Refusals(context):
             # What the state says is ours is taken back from whoever changed it by hand.
@@ -150,9 +155,11 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         """The live object; the inputs with what has become of them. An empty id says that the object is gone."""
         inputs, state = from_wire(request.inputs), from_wire(request.properties)
         named = inputs or state or _named(request.id, request.urn)
+        if self._unreachable and self._delete_unreachable:
+            return provider_pb2.ReadResponse()
         self._need_cluster(context)
         with _Refusals(context):
-            live = self._cluster.get(named)
+            live = self._find(named)
         if live is None:
             return provider_pb2.ReadResponse()
         now = drift.inputs_now(inputs, live) if inputs else drift.imported(live)
@@ -165,7 +172,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         if self._unreachable and self._delete_unreachable:
             self._log.warning(request.urn, "the cluster is unreachable: the object is only dropped from the state")
             return empty_pb2.Empty()
-        self._need_cluster(context, "To drop it from the state only, set PULUMI_K8S_DELETE_UNREACHABLE=true.")
+        self._need_cluster(context, f"To drop it from the state only, set {DELETE_UNREACHABLE}=true.")
         propagation = (manifest["metadata"].get("annotations") or {}).get(PROPAGATION, "Foreground")
         with _Refusals(context):
             try:
@@ -192,12 +199,21 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         except (NoSuchKindError, UnreachableError, ApiError):
             return True  # nearly every kind is; a CustomResource before its definition will tell when it is made
 
-    def _previewed(self, manifest: Json, urn: str, context: grpc.ServicerContext) -> struct_pb2.Struct:
+    def _find(self, manifest: Json) -> Json | None:
+        """The live object; None too where its kind is not defined."""
+        try:
+            return self._cluster.get(manifest)
+        except NoSuchKindError:
+            return None
+
+    def _previewed(self, manifest: Json, urn: str, context: grpc.ServicerContext, *, create: bool) -> struct_pb2.Struct:
         """What the API server says that it would make, where it can be asked; what it refuses stops the preview."""
         outputs = manifest
         if not self._unreachable and not has_unknowns(manifest):
             try:
-                outputs = self._cluster.apply(manifest, _manager(urn), force=True, dry_run=True)
+                # Of what is going to be replaced it would say whether the old object can become the new one.
+                if not (create and self._cluster.get(manifest)):
+                    outputs = self._cluster.apply(manifest, _manager(urn), force=True, dry_run=True)
             except (NoSuchKindError, UnreachableError):
                 pass
             except ApiError as error:
@@ -216,7 +232,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
             live = wait.until_ready(self._cluster, applied, seconds, self._cancelled, self._reporter(urn))
         except wait.NotReadyError as error:
             self._init_failed(error.live, manifest, error.reasons, urn, context)
-        except UnreachableError as error:
+        except (UnreachableError, ApiError) as error:
             self._init_failed(applied, manifest, [str(error)], urn, context)
         return _outputs(live, _manager(urn))
 
@@ -275,6 +291,11 @@ def _diff_response(old: Json, new: Json, fixed: tuple[str, ...], *, delete_first
         },
         hasDetailedDiff=True,
     )
+
+
+def _switch(settings: Json, key: str, variable: str) -> bool:
+    """An option of the provider, which an environment variable sets where the program does not."""
+    return str(settings.get(key, os.environ.get(variable, ""))).lower() == "true"
 
 
 def _manager(urn: str) -> str:

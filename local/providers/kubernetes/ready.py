@@ -4,6 +4,7 @@ The rules are those of `kubectl rollout status` and of Kubernetes' own condition
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,8 +141,8 @@ def _holds(check: Check, wanted: str) -> bool:
 
 
 def _at(value: Any, path: str) -> Iterator[Any]:
-    """The values at a path of keys and list positions (`status.conditions[0].type`)."""
-    for part in filter(None, path.replace("[", ".").replace("]", "").split(".")):
+    """The values at a path of keys and list positions (`status.conditions[0].type`, `status.health['a-b']`)."""
+    for part in filter(None, re.split(r"[.\[\]'\"]+", path)):
         try:
             value = value[int(part)] if isinstance(value, list) else value[part]
         except (KeyError, IndexError, ValueError, TypeError):
@@ -166,8 +167,15 @@ def pod_problems(pods: list[Json]) -> list[str]:
             if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
                 reason = f"[{container['name']}][{waiting['reason']}] {waiting.get('message', '')}".rstrip()
                 problems.append(f"{name}: containers with unready status: {reason}")
+                if before := (container.get("lastState") or {}).get("terminated"):
+                    problems.append(_ended(name, container["name"], before))
             elif ended and ended.get("exitCode"):
-                problems.append(f'{name}: container "{container["name"]}" completed with exit code {ended["exitCode"]}')
+                problems.append(_ended(name, container["name"], ended))
             elif state.get("running") and not container.get("ready", True):
                 problems.append(f"{name}: containers with unready status: [{container['name']}] it runs")
     return problems
+
+
+def _ended(pod: str, container: str, state: Json) -> str:
+    words = (state.get("message") or "").strip().splitlines()[-1:]
+    return ": ".join([f'{pod}: container "{container}" completed with exit code {state.get("exitCode")}', *words])

@@ -1,4 +1,4 @@
-"""`python -m local.providers.language ENGINE`."""
+"""`python3 -m local.providers.language ENGINE`."""
 
 import sys
 

@@ -41,7 +41,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         """Runs the program to its end; cancelling the call stops it."""
         script = os.environ.get(EXEC_VARIABLE)
         if not script:
-            return language_pb2.RunResponse(error=f'{EXEC_VARIABLE} is not set: run eval "$(python -m local env)"')
+            return language_pb2.RunResponse(error=f'{EXEC_VARIABLE} is not set: run eval "$(python3 -m local env)"')
         command = [sys.executable, "-u", script, "--monitor", request.monitor_address, "--engine", self._engine]
         command += ["--project", request.project, "--stack", request.stack, "--pwd", request.pwd]
         command += ["--organization", request.organization, "--parallel", str(request.parallel)]

@@ -44,13 +44,13 @@ def test_deployment_past_its_deadline_is_waited_for_and_says_so() -> None:
 
 def test_pod_that_cannot_start_says_what_the_kubelet_says() -> None:
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
-    ended = {"terminated": {"exitCode": 3}}
+    ended = {"terminated": {"exitCode": 3, "message": "starting\nno such model\n"}}
     pod = live(
         initContainerStatuses=[{"name": "i", "ready": False, "state": ended}],
         containerStatuses=[{"name": "c", "ready": False, "state": waiting}],
     )
     assert ready.pod_problems([pod]) == [
-        '[Pod n/x]: container "i" completed with exit code 3',
+        '[Pod n/x]: container "i" completed with exit code 3: no such model',
         "[Pod n/x]: containers with unready status: [c][ErrImagePull] no such image",
     ]
 
@@ -84,12 +84,16 @@ def test_service_is_up_with_a_ready_endpoint_or_after_some_patience() -> None:
         ("jsonpath={.status.phase}=Pending", False),
         ("jsonpath={.status.conditions[0].type}", True),
         ("jsonpath={.status.nothing}", False),
+        ("jsonpath={.status.health['s0-x'].status}=Happy", True),
+        ("jsonpath={.status.health['s1-x'].status}=Happy", False),
         ('["condition=Ready", "jsonpath={.status.phase}=Running"]', True),
         ('["condition=Ready", "condition=Absent"]', False),
     ],
 )
 def test_condition_that_the_program_asks_for(wanted: str, met: bool) -> None:
-    one = live(annotations={WAIT_FOR: wanted}, phase="Running", conditions=[{"type": "Ready", "status": "True"}])
+    ready_condition = {"type": "Ready", "status": "True"}
+    health = {"s0-x": {"status": "Happy"}, "s1-x": {"status": "Failing"}}
+    one = live(annotations={WAIT_FOR: wanted}, phase="Running", conditions=[ready_condition], health=health)
     assert (ready.asked_for(Check(one)) == []) is met
 
 
