@@ -1,6 +1,7 @@
 """The checkout and its Python environment."""
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -32,6 +33,11 @@ def _install(screen: Screen) -> None:
     done = ENVIRONMENT / f"llm-stack-{key}"
     if done.exists():
         return
+    if importlib.util.find_spec("ensurepip") is None:
+        raise LocalError(
+            "This Python cannot make virtual environments.",
+            "Install what it lacks (on Debian `apt-get install python3-venv`), then run the command again.",
+        )
     with screen.step("Python packages of the Pulumi program", INSTALL_SECONDS):
         if not (ENVIRONMENT / "bin" / "pip").exists():  # written last: an interrupted one is made again
             _run([sys.executable, "-m", "venv", str(ENVIRONMENT)])

@@ -1,6 +1,5 @@
 """What the operating system has to bring, and getting it where that is Debian or its like."""
 
-import importlib.util
 import os
 import platform
 import shutil
@@ -69,8 +68,6 @@ def _missing() -> Iterator[str]:
             yield package
     if not any(_has_plugins(directory) for directory in CNI_DIRECTORIES):
         yield "containernetworking-plugins"
-    if importlib.util.find_spec("ensurepip") is None:
-        yield "python3-venv"
 
 
 def _has_plugins(directory: Path) -> bool:
