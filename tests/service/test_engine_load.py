@@ -75,8 +75,9 @@ def test_client_that_leaves_a_stream_of_several_prompts_frees_every_place(
     prompt = "<|im_start|>user\nTell a long story<|im_end|>\n<|im_start|>assistant\n"  # as LONG: the model does not end it soon
     body = {"prompt": [prompt] * 3, "max_tokens": 1500, "stream": True, "temperature": 0}
     with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as answer:
+        lines = answer.iter_lines()
         if read_first:
-            next(answer.iter_lines())
+            next(lines)
         server.wait_for(lambda: server.metric(metric_names.REQUESTS_RUNNING) > 1)
     server.wait_for(lambda: idle(server), seconds=5)
 
