@@ -26,6 +26,8 @@ def start_up() -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "local", "up"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        # As at a terminal, also where the tests run in the background of a shell that ignores Ctrl-C for them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
