@@ -12,8 +12,8 @@ from infra.signals import signals
 from infra.versions import KEDA_API
 from infra.workload import Workload
 
-# Until Prometheus has its new configuration from its operator and has found the pods.
-DISCOVERY_SECONDS = 90
+# Until Prometheus has its new configuration: its operator writes a Secret, which the kubelet hands on once a minute.
+DISCOVERY_SECONDS = 120
 # Looks that may come too early: each waits for a scrape, KEDA's interval and the autoscaler's (15 s by default).
 LOOKS = 3
 AUTOSCALER_SECONDS = 15

@@ -122,6 +122,8 @@ def _kubelet(layout: Layout) -> str:
         },
         "authorization": {"mode": "Webhook"},
         "maxPods": MAX_PODS,
+        # A pod sees a changed Secret, such as Prometheus' configuration, at the kubelet's next look: a minute by default.
+        "syncFrequency": "10s",
         "evictionHard": EVICTION,
         # Images are ours to remove: the kubelet's collector would take the add-ons' images, which no registry gives back.
         "imageGCHighThresholdPercent": 100,
