@@ -14,7 +14,6 @@ from local.screen import LocalError, Step
 BASE_IMAGE = "docker.io/library/debian:bookworm-slim"
 SUITE = "bookworm"
 MIRROR_VARIABLE = "LLM_STACK_DEBIAN_MIRROR"
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 PULL_SECONDS = 120.0  # 30 MB; a registry that refuses says so at once, one that is silent costs this much, once
 EXPECTED_SECONDS = 60.0
 # Left by the package manager for its next run, which in an image never comes.
@@ -39,8 +38,8 @@ def provide(ctr: Containerd, scratch: Path, step: Step) -> None:
 
 
 def _bootstrap(root: Path, step: Step) -> None:
-    mirror = os.environ.get(MIRROR_VARIABLE, DEFAULT_MIRROR)
-    command = ["debootstrap", "--variant=minbase", SUITE, str(root), mirror]
+    mirror = os.environ.get(MIRROR_VARIABLE)  # debootstrap knows Debian's own
+    command = ["debootstrap", "--variant=minbase", SUITE, str(root), *([mirror] if mirror else [])]
     lines: list[str] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
@@ -49,7 +48,7 @@ def _bootstrap(root: Path, step: Step) -> None:
             step.report(line.strip().removeprefix("I: ")[:60])
     if process.returncode != 0:
         raise LocalError(
-            f"debootstrap could not make a Debian {SUITE} from {mirror}: {lines[-1] if lines else 'it said nothing'}",
+            f"debootstrap could not make a Debian {SUITE} from {mirror or 'its own mirror'}: {lines[-1] if lines else 'it said nothing'}",
             f"Name a mirror that this machine reaches in {MIRROR_VARIABLE}, then run `make up` again.",
         )
     for leftover in LEFTOVERS:
