@@ -47,8 +47,9 @@ def _bootstrap(root: Path, step: Step) -> None:
             lines.append(line.strip())
             step.report(line.strip().removeprefix("I: ")[:60])
     if process.returncode != 0:
+        said = lines[-1] if lines else "it said nothing"
         raise LocalError(
-            f"debootstrap could not make a Debian {SUITE} from {mirror or 'its own mirror'}: {lines[-1] if lines else 'it said nothing'}",
+            f"debootstrap could not make a Debian {SUITE} from {mirror or 'its own mirror'}: {said}",
             f"Name a mirror that this machine reaches in {MIRROR_VARIABLE}, then run `make up` again.",
         )
     for leftover in LEFTOVERS:
