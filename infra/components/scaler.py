@@ -35,7 +35,7 @@ class ModelScaler(pulumi.ComponentResource):
 
     It comes after KEDA, the Deployment and the ServiceMonitor: then KEDA's webhook finds its target, and on destroy it leaves
     before them. The update waits until every signal has been answered: KEDA calls a ScaledObject ready as soon as its
-    autoscaler exists, whether or not Prometheus knows the series.
+    autoscaler exists, whether or not Prometheus knows the series. (Of a changed one it may still tell the health from before.)
     """
 
     scaled_object: k8s.apiextensions.CustomResource
