@@ -200,9 +200,10 @@ def _ask(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
         [str(tools.pulumi), "stack", "output", "--json", "-s", STACK],
         cwd=project.ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if done.returncode != 0:
+    endpoint = json.loads(done.stdout).get("endpoint_url") if done.returncode == 0 else None
+    if endpoint is None:  # an interrupted first update leaves a stack without outputs
         raise LocalError("No stack is deployed here.", "Run `make up`.")
-    _answer(json.loads(done.stdout)["endpoint_url"], options.question)
+    _answer(endpoint, options.question)
 
 
 def _answer(endpoint: str, question: str) -> None:
