@@ -2,7 +2,10 @@
 
 import pulumi
 
-from infra.config import ConfigError, StackConfig, from_engine, parse
+from infra.config.loader import parse
+from infra.config.parsing import ConfigError
+from infra.config.readers import from_engine
+from infra.config.schema import StackConfig
 from infra.stack import LlmStack, LlmStackArgs, providers
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra.config.schema import Monitoring
+from infra.components.monitoring import MonitoringStack
 from infra.service_monitor import ServiceMonitor
 from infra.versions import PROMETHEUS_OPERATOR_API
 from infra.workload import Workload
@@ -13,10 +13,11 @@ from infra.workload import Workload
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMonitorArgs:
-    """Which model, scraped by which Prometheus."""
+    """Which model, scraped by which Prometheus every so many seconds."""
 
     workload: Workload
-    monitoring: Monitoring
+    monitoring: MonitoringStack
+    interval: int
     namespace: pulumi.Input[str]
 
 
@@ -35,9 +36,9 @@ class ModelMonitor(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=workload.name,
                 namespace=args.namespace,
-                labels={**workload.labels, **monitoring.service_monitor_labels},
+                labels={**workload.labels, **monitoring.selector_labels},
             ),
-            spec=ServiceMonitor(workload=workload, interval=monitoring.scrape_interval_seconds).to_spec(),
-            opts=pulumi.ResourceOptions(parent=self),
+            spec=ServiceMonitor(workload=workload, interval=args.interval).to_spec(),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[monitoring]),
         )
         self.register_outputs({})

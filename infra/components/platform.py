@@ -27,5 +27,6 @@ class Platform(pulumi.ComponentResource):
         super().__init__("llm-stack:components:Platform", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.keda = Keda("keda", args.keda, child)
+        assert isinstance(args.monitoring, schema.ExistingMonitoring)
         self.monitoring = MonitoringStack("monitoring", args.monitoring, child)
         self.register_outputs({"prometheus_address": self.monitoring.prometheus_address})

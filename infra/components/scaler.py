@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra.config.schema import Monitoring, Scaling
-from infra.scaled_object import PrometheusTrigger, ScaledObject
+from infra.config.schema import GpuMetrics, Scaling
+from infra.scaled_object import CronTrigger, PrometheusTrigger, ScaledObject
 from infra.signals import signals
 from infra.versions import KEDA_API
 from infra.workload import Workload
@@ -17,15 +17,25 @@ DISCOVERY_SECONDS = 120
 # Looks that may come too early: each waits for a scrape, KEDA's interval and the autoscaler's (15 s by default).
 LOOKS = 3
 AUTOSCALER_SECONDS = 15
+TOKEN_KEY = "token"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScalerArgs:
-    """Which model, scaled how, on what which Prometheus says; ``after``: what must be there first."""
+    """Which model, scaled how, on what which Prometheus says; ``after``: what must be there first.
+
+    ``sliced``: the replicas run on slices of a GPU; ``cooldown``: seconds before the last replica goes; ``token``: what
+    Prometheus asks for, where it does.
+    """
 
     workload: Workload
     scaling: Scaling
-    monitoring: Monitoring
+    gpu_metrics: GpuMetrics
+    sliced: bool
+    prometheus_address: str
+    token: str | None
+    scrape_interval: int
+    cooldown: int
     namespace: pulumi.Input[str]
     after: tuple[pulumi.Resource, ...]
 
@@ -42,23 +52,30 @@ class ModelScaler(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelScalerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:ModelScaler", name, None, opts)
-        workload, scaling, monitoring = args.workload, args.scaling, args.monitoring
-        timeout = DISCOVERY_SECONDS + LOOKS * (
-            monitoring.scrape_interval_seconds + scaling.polling_seconds + AUTOSCALER_SECONDS
-        )
+        workload, scaling = args.workload, args.scaling
+        timeout = DISCOVERY_SECONDS + LOOKS * (args.scrape_interval + scaling.polling_seconds + AUTOSCALER_SECONDS)
+        authentication = () if args.token is None else self._authentication(name, args, args.token)
         scaled_object = ScaledObject(
             workload=workload,
-            triggers=tuple(
-                PrometheusTrigger(signal=signal, workload=workload, prometheus_address=monitoring.prometheus_address)
-                for signal in signals(scaling)
+            signals=tuple(
+                PrometheusTrigger(
+                    signal=signal,
+                    prometheus_address=args.prometheus_address,
+                    authentication=_token_secret(workload) if authentication else None,
+                )
+                for signal in signals(scaling, workload, args.gpu_metrics, sliced=args.sliced)
+            ),
+            schedules=tuple(
+                CronTrigger(schedule=schedule, number=number) for number, schedule in enumerate(scaling.schedules)
             ),
             min_replicas=scaling.min_replicas,
             max_replicas=scaling.max_replicas,
             polling=scaling.polling_seconds,
             up_window=scaling.up_window_seconds,
             down_window=scaling.down_window_seconds,
+            cooldown=args.cooldown,
             fallback_failures=scaling.fallback_failures,
-            fallback_replicas=scaling.fallback_replicas or scaling.min_replicas,
+            fallback_replicas=scaling.fallback_replicas or max(1, scaling.min_replicas),
         )
         self.scaled_object = k8s.apiextensions.CustomResource(
             name,
@@ -73,8 +90,35 @@ class ModelScaler(pulumi.ComponentResource):
             spec=scaled_object.to_spec(),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=args.after,
+                depends_on=[*args.after, *authentication],
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{timeout}s", update=f"{timeout}s"),
             ),
         )
         self.register_outputs({})
+
+    def _authentication(self, name: str, args: ModelScalerArgs, value: str) -> tuple[pulumi.Resource, ...]:
+        """Prometheus' token as a Secret, and KEDA's permission to use it."""
+        child = pulumi.ResourceOptions(parent=self)
+        metadata = k8s.meta.v1.ObjectMetaArgs(
+            name=_token_secret(args.workload), namespace=args.namespace, labels=args.workload.labels
+        )
+        token = k8s.core.v1.Secret(
+            f"{name}-prometheus",
+            metadata=metadata,
+            string_data=pulumi.Output.secret({TOKEN_KEY: value}),
+            opts=child,
+        )
+        reference = {"parameter": "bearerToken", "name": _token_secret(args.workload), "key": TOKEN_KEY}
+        trigger = k8s.apiextensions.CustomResource(
+            f"{name}-prometheus",
+            api_version=KEDA_API,
+            kind="TriggerAuthentication",
+            metadata=metadata,
+            spec={"secretTargetRef": [reference]},
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[token, *args.after]),
+        )
+        return (token, trigger)
+
+
+def _token_secret(workload: Workload) -> str:
+    return f"{workload.name}-prometheus"
