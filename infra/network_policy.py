@@ -26,7 +26,7 @@ class NetworkPolicy:
 
     @classmethod
     def of(cls, model: Model, *, namespace: str, monitoring_namespace: str) -> "NetworkPolicy":
-        """Requests come from the model's own namespace, the exposure's and those configured; scrapes from Prometheus' namespace."""
+        """Requests come from the model's own namespace, the exposure's and those configured; scrapes from Prometheus' own."""
         exposed = (model.exposure.namespace,) if model.exposure is not None else ()
         named = (namespace, monitoring_namespace, *exposed, *model.network.client_namespaces)
         outside = () if isinstance(model.endpoint, ClusterIpEndpoint) else model.network.client_cidrs
