@@ -11,6 +11,8 @@ from infra.components.image import ServerImage
 from infra.components.monitor import ModelMonitor, ModelMonitorArgs
 from infra.components.platform import Platform
 from infra.components.pod import PodArgs
+from infra.components.prometheus_access import PrometheusAccess, PrometheusAccessArgs
+from infra.components.proof import SignalProof, SignalProofArgs
 from infra.components.scaler import ModelScaler, ModelScalerArgs
 from infra.components.server import ModelServer, ModelServerArgs
 from infra.components.weights import (
@@ -28,6 +30,7 @@ from infra.lifecycle import Lifecycle
 from infra.network_policy import NetworkPolicy
 from infra.plan.timing import cooldown_seconds
 from infra.rollout import rollout_of
+from infra.signals import signals
 from infra.weights import ModelSource
 from infra.workload import Workload
 
@@ -92,26 +95,39 @@ class Model(pulumi.ComponentResource):
             self._child,
         )
         interval = config.monitoring.scrape_interval_seconds
+        access = self._access(name, args)
+        asked = signals(model.scaling, workload, config.gpu_metrics, sliced=model.gpus.mig_profile is not None)
         monitor = ModelMonitor(
             name,
             ModelMonitorArgs(workload=workload, monitoring=monitoring, interval=interval, namespace=namespace),
             self._child,
         )
+        measured = (server.deployment, monitor.service_monitor)
+        proof: tuple[pulumi.Resource, ...] = measured
+        if asked:
+            questions = SignalProofArgs(
+                workload=workload,
+                signals=asked,
+                prometheus_address=monitoring.prometheus_address,
+                token_secret=PrometheusAccess.name_of(workload) if access else None,
+                image=args.image.reference,
+                pull_secrets=args.image.pull_secrets,
+                namespace=namespace,
+                after=(*measured, *access),
+            )
+            proof = (*measured, SignalProof(name, questions, self._child).job)
         ModelScaler(
             name,
             ModelScalerArgs(
                 workload=workload,
                 scaling=model.scaling,
-                gpu_metrics=config.gpu_metrics,
-                sliced=model.gpus.mig_profile is not None,
+                signals=asked,
                 prometheus_address=monitoring.prometheus_address,
-                token=config.monitoring.bearer_token
-                if isinstance(config.monitoring, schema.ExistingMonitoring)
-                else None,
+                authentication=PrometheusAccess.name_of(workload) if access else None,
                 scrape_interval=interval,
                 cooldown=cooldown_seconds(config, args.key),
                 namespace=namespace,
-                after=(args.platform.keda, server.deployment, self.endpoint.service, monitor.service_monitor),
+                after=(args.platform.keda, self.endpoint.service, *access, *proof),
             ),
             self._child,
         )
@@ -125,6 +141,18 @@ class Model(pulumi.ComponentResource):
         keys = ApiKeys(name, given, self._child)
         self.api_keys = keys.keys
         return (keys.secret,)
+
+    def _access(self, name: str, args: ModelArgs) -> tuple[pulumi.Resource, ...]:
+        monitoring = args.config.monitoring
+        if not isinstance(monitoring, schema.ExistingMonitoring) or monitoring.bearer_token is None:
+            return ()
+        given = PrometheusAccessArgs(
+            workload=args.workload,
+            token=monitoring.bearer_token,
+            keda=args.platform.keda,
+            namespace=args.namespace,
+        )
+        return PrometheusAccess(name, given, self._child).resources
 
     def _weights(self, name: str, model: schema.Model, args: ModelArgs) -> tuple[pulumi.Resource, ...]:
         """What must be there before the pods read their weights."""

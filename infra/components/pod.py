@@ -53,15 +53,7 @@ def pod(args: PodArgs) -> k8s.core.v1.PodSpecArgs:
         runtime_class_name=accelerator.runtime_class if accelerator else None,
         priority_class_name=model.placement.priority_class,
         topology_spread_constraints=_spread(args),
-        security_context=k8s.core.v1.PodSecurityContextArgs(
-            run_as_non_root=True,
-            run_as_user=USER_ID,
-            run_as_group=USER_ID,
-            # Volumes of the cluster belong to root; the server writes its downloads to them.
-            fs_group=USER_ID,
-            fs_group_change_policy="OnRootMismatch",
-            seccomp_profile=k8s.core.v1.SeccompProfileArgs(type="RuntimeDefault"),
-        ),
+        security_context=restricted_pod(),
         init_containers=[_fetch(args)] if args.source.fetch is not None else None,
         containers=[_container(args, runtime, lifecycle)],
         volumes=_volumes(args, runtime),
@@ -123,7 +115,7 @@ def _container(args: PodArgs, runtime: Runtime, lifecycle: Lifecycle) -> k8s.cor
         lifecycle=k8s.core.v1.LifecycleArgs(
             pre_stop=k8s.core.v1.LifecycleHandlerArgs(sleep=k8s.core.v1.SleepActionArgs(seconds=lifecycle.pre_stop))
         ),
-        security_context=_restricted(read_only_root=model.read_only_root),
+        security_context=restricted_container(read_only_root=model.read_only_root),
         volume_mounts=mounts,
         # Why a server ended stands in its pod's status, where the update's error and `kubectl describe` show it.
         termination_message_policy="FallbackToLogsOnError",
@@ -144,7 +136,7 @@ def _fetch(args: PodArgs) -> k8s.core.v1.ContainerArgs:
         resources=k8s.core.v1.ResourceRequirementsArgs(
             requests={"cpu": resources.cpu, "memory": resources.memory}, limits={"memory": resources.memory_limit}
         ),
-        security_context=_restricted(read_only_root=True),
+        security_context=restricted_container(read_only_root=True),
         volume_mounts=[*_writable_mounts(), _mount(WEIGHTS_VOLUME, source.mount_path)],
         termination_message_policy="FallbackToLogsOnError",
     )
@@ -191,7 +183,21 @@ def _shared_memory(model: Model) -> str | None:
     return f"{model.gpus.count}Gi" if model.gpus.count > 1 else None
 
 
-def _restricted(*, read_only_root: bool) -> k8s.core.v1.SecurityContextArgs:
+def restricted_pod() -> k8s.core.v1.PodSecurityContextArgs:
+    """What Pod Security's level `restricted` asks of a pod."""
+    return k8s.core.v1.PodSecurityContextArgs(
+        run_as_non_root=True,
+        run_as_user=USER_ID,
+        run_as_group=USER_ID,
+        # Volumes of the cluster belong to root; the server writes its downloads to them.
+        fs_group=USER_ID,
+        fs_group_change_policy="OnRootMismatch",
+        seccomp_profile=k8s.core.v1.SeccompProfileArgs(type="RuntimeDefault"),
+    )
+
+
+def restricted_container(*, read_only_root: bool) -> k8s.core.v1.SecurityContextArgs:
+    """What Pod Security's level `restricted` asks of a container."""
     return k8s.core.v1.SecurityContextArgs(
         allow_privilege_escalation=False,
         read_only_root_filesystem=read_only_root,

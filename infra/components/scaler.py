@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra.config.schema import GpuMetrics, Scaling
+from infra.config.schema import Scaling
 from infra.scaled_object import CronTrigger, PrometheusTrigger, ScaledObject
-from infra.signals import signals
+from infra.signals import Signal
 from infra.versions import KEDA_API
 from infra.workload import Workload
 
@@ -17,23 +17,21 @@ DISCOVERY_SECONDS = 120
 # Looks that may come too early: each waits for a scrape, KEDA's interval and the autoscaler's (15 s by default).
 LOOKS = 3
 AUTOSCALER_SECONDS = 15
-TOKEN_KEY = "token"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScalerArgs:
     """Which model, scaled how, on what which Prometheus says; ``after``: what must be there first.
 
-    ``sliced``: the replicas run on slices of a GPU; ``cooldown``: seconds before the last replica goes; ``token``: what
-    Prometheus asks for, where it does.
+    ``authentication`` names the TriggerAuthentication for a Prometheus that asks for a token; ``cooldown``: seconds before the
+    last replica goes.
     """
 
     workload: Workload
     scaling: Scaling
-    gpu_metrics: GpuMetrics
-    sliced: bool
+    signals: tuple[Signal, ...]
     prometheus_address: str
-    token: str | None
+    authentication: str | None
     scrape_interval: int
     cooldown: int
     namespace: pulumi.Input[str]
@@ -45,7 +43,8 @@ class ModelScaler(pulumi.ComponentResource):
 
     It comes after KEDA, the Deployment and the ServiceMonitor: then KEDA's webhook finds its target, and on destroy it leaves
     before them. The update waits until every signal has been answered: KEDA calls a ScaledObject ready as soon as its
-    autoscaler exists, whether or not Prometheus knows the series. (Of a changed one it may still tell the health from before.)
+    autoscaler exists, whether or not Prometheus knows the series. Of a changed one it may still tell the health from before:
+    what then counts is the :class:`SignalProof` that comes first.
     """
 
     scaled_object: k8s.apiextensions.CustomResource
@@ -54,16 +53,15 @@ class ModelScaler(pulumi.ComponentResource):
         super().__init__("llm-stack:components:ModelScaler", name, None, opts)
         workload, scaling = args.workload, args.scaling
         timeout = DISCOVERY_SECONDS + LOOKS * (args.scrape_interval + scaling.polling_seconds + AUTOSCALER_SECONDS)
-        authentication = () if args.token is None else self._authentication(name, args, args.token)
         scaled_object = ScaledObject(
             workload=workload,
             signals=tuple(
                 PrometheusTrigger(
                     signal=signal,
                     prometheus_address=args.prometheus_address,
-                    authentication=_token_secret(workload) if authentication else None,
+                    authentication=args.authentication,
                 )
-                for signal in signals(scaling, workload, args.gpu_metrics, sliced=args.sliced)
+                for signal in args.signals
             ),
             schedules=tuple(
                 CronTrigger(schedule=schedule, number=number) for number, schedule in enumerate(scaling.schedules)
@@ -90,35 +88,8 @@ class ModelScaler(pulumi.ComponentResource):
             spec=scaled_object.to_spec(),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[*args.after, *authentication],
+                depends_on=args.after,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{timeout}s", update=f"{timeout}s"),
             ),
         )
         self.register_outputs({})
-
-    def _authentication(self, name: str, args: ModelScalerArgs, value: str) -> tuple[pulumi.Resource, ...]:
-        """Prometheus' token as a Secret, and KEDA's permission to use it."""
-        child = pulumi.ResourceOptions(parent=self)
-        metadata = k8s.meta.v1.ObjectMetaArgs(
-            name=_token_secret(args.workload), namespace=args.namespace, labels=args.workload.labels
-        )
-        token = k8s.core.v1.Secret(
-            f"{name}-prometheus",
-            metadata=metadata,
-            string_data=pulumi.Output.secret({TOKEN_KEY: value}),
-            opts=child,
-        )
-        reference = {"parameter": "bearerToken", "name": _token_secret(args.workload), "key": TOKEN_KEY}
-        trigger = k8s.apiextensions.CustomResource(
-            f"{name}-prometheus",
-            api_version=KEDA_API,
-            kind="TriggerAuthentication",
-            metadata=metadata,
-            spec={"secretTargetRef": [reference]},
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[token, *args.after]),
-        )
-        return (token, trigger)
-
-
-def _token_secret(workload: Workload) -> str:
-    return f"{workload.name}-prometheus"

@@ -56,6 +56,9 @@ def test_the_local_stack_registers_these_resources_under_these_names(deploy: Dep
         "Endpoint$kubernetes:networking.k8s.io/v1:NetworkPolicy::chat",
         "Model$ModelMonitor::chat",
         "ModelMonitor$kubernetes:monitoring.coreos.com/v1:ServiceMonitor::chat",
+        "Model$SignalProof::chat",
+        "SignalProof$kubernetes:core/v1:ConfigMap::chat",
+        "SignalProof$kubernetes:batch/v1:Job::chat",
         "Model$ModelScaler::chat",
         "ModelScaler$kubernetes:keda.sh/v1alpha1:ScaledObject::chat",
     }
