@@ -1,0 +1,28 @@
+"""What the plan has to say about a configuration."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    """It cannot work: the deployment must not be made."""
+    WARNING = "warning"
+    """It works, and not as one may expect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing to know: which key, its value, what is to be said about it, and what to do.
+
+    ``key`` is relative to the model's entry in the configuration, or of its config.json.
+    """
+
+    severity: Severity
+    key: str
+    value: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value}: {self.problem}. {self.remedy}"
