@@ -109,6 +109,11 @@ class UnknownArchitecture:
     model_type: str
 
 
+def text_config(config: ModelConfig) -> ModelConfig:
+    """The keys of the language model, which models for images and sound keep in a group of their own."""
+    return _text_model(config)[0]
+
+
 def read_architecture(config: Mapping[str, object]) -> Architecture | UnknownArchitecture:
     """What the mapping of a config.json says.
 
@@ -192,9 +197,11 @@ class _Reader:
         return self.config.whole(self.key(name), self.family.defaults.get(name))
 
     def plain_attention(self) -> Attention:
-        kv_heads = self.read_kv_heads() if self.family.grouped else self.heads
+        if not self.family.free_heads:
+            head = self.hidden_per_head()
+            return Attention(heads=self.heads, kv_heads=self.heads, key_width=head, value_width=head)
         head = self.config.whole("head_dim", self.family.defaults.get("head_dim", 0) or self.hidden_per_head())
-        return Attention(heads=self.heads, kv_heads=kv_heads, key_width=head, value_width=head)
+        return Attention(heads=self.heads, kv_heads=self.read_kv_heads(), key_width=head, value_width=head)
 
     def read_kv_heads(self) -> int:
         key = "num_key_value_heads"

@@ -21,7 +21,7 @@ def _always(config: ModelConfig, layer: int) -> bool:
     return True
 
 
-def _never(config: ModelConfig, layer: int) -> bool:
+def never(config: ModelConfig, layer: int) -> bool:
     return False
 
 
@@ -120,8 +120,8 @@ class Family:
     """Whether the head is the embedding, where ``tie_word_embeddings`` is left out."""
     learned_positions: bool = False
     gated: bool = True
-    grouped: bool = True
-    """Whether several query heads can share one head of keys and values."""
+    free_heads: bool = True
+    """Whether query heads can share keys and values, and a head be wider or narrower than its part of the hidden width."""
     qkv_bias: Switch = ATTENTION_BIAS
     output_bias: Switch = ATTENTION_BIAS
     mlp_bias: Switch = NO
@@ -137,7 +137,7 @@ class Family:
     latent: bool = False
     """Multi-head latent attention: keys and values are made from one small vector per token."""
     experts: MixtureOfExperts | None = None
-    window_layers: LayerRule = _never
+    window_layers: LayerRule = never
     """The layers that see the last ``sliding_window`` tokens only, where ``layer_types`` is left out."""
     layer_types: bool = False
     """Whether ``layer_types`` can name those layers."""
@@ -169,7 +169,13 @@ FAMILIES: Mapping[str, Family] = {
         query_key_norm="width",
         query_key_norm_used=_key("use_qk_norm", False),
     ),
-    "cohere2": Family(norms=1, tied=True, window_layers=_all_but_each(4, _PATTERN), layer_types=True),
+    "cohere2": Family(
+        norms=1,
+        tied=True,
+        defaults={"sliding_window": 4096},
+        window_layers=_all_but_each(4, _PATTERN),
+        layer_types=True,
+    ),
     "deepseek_v2": Family(
         latent=True,
         mlp_bias=MLP_BIAS,
@@ -216,7 +222,7 @@ FAMILIES: Mapping[str, Family] = {
         tied=True,
         learned_positions=True,
         gated=False,
-        grouped=False,
+        free_heads=False,
         qkv_bias=YES,
         output_bias=YES,
         mlp_bias=YES,
@@ -225,7 +231,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "gpt_neox": Family(
         gated=False,
-        grouped=False,
+        free_heads=False,
         qkv_bias=_key("attention_bias", True),
         output_bias=_key("attention_bias", True),
         mlp_bias=YES,

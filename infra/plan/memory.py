@@ -32,10 +32,9 @@ CPU_PROCESS_BYTES = 768 * MIB
 # One row of scores becomes: the scores as float32, probabilities as float32, and where the nucleus needs it the sorted
 # scores (float32) with their places (int64); besides the scores in the model's own format.
 SAMPLER_BYTES_PER_SCORE = 4 + 4 + 4 + 8
+FLOAT32_BYTES = 4
 # A norm computes in float32: its input and the result before it is scaled.
-NORM_BYTES = 4 + 4
-# vLLM rounds the vocabulary up to this, so that it divides among GPUs.
-VOCABULARY_STEP = 64
+NORM_BYTES = 2 * FLOAT32_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,32 +123,34 @@ def activation_bytes(replica: Replica) -> int:
     tokens = max(replica.prefill_tokens, replica.running_requests)
     # The residual, the normed input of the block and its output.
     stream = architecture.hidden * (3 * number + NORM_BYTES)
-    in_layers = tokens * (stream + max(_attention_width(replica), _network_width(replica)) * number)
+    in_layers = tokens * (stream + max(_attention_bytes(replica), _network_bytes(replica)))
     scores = replica.running_requests * architecture.vocabulary * (SAMPLER_BYTES_PER_SCORE + number)
     return max(in_layers, scores + tokens * stream)
 
 
-def _attention_width(replica: Replica) -> int:
-    """Numbers for one token: queries, keys and values, the first two also rotated, and what attention gives."""
+def _attention_bytes(replica: Replica) -> int:
+    """For one token: queries, keys and values, the first two also rotated, and what attention gives."""
     attention = replica.architecture.attention
     queries = attention.heads * attention.key_width
     keys, values = attention.kv_heads * attention.key_width, attention.kv_heads * attention.value_width
     given = attention.heads * attention.value_width
     divided = not replica.runtime.splits_by_plan or replica.architecture.split == "heads"
-    return math.ceil((2 * queries + 2 * keys + values + given) / (replica.ranks if divided else 1))
+    numbers = 2 * queries + 2 * keys + values + given
+    return math.ceil(numbers / (replica.ranks if divided else 1)) * BYTES[replica.weight_dtype]
 
 
-def _network_width(replica: Replica) -> int:
-    """Numbers for one token: the gate after its activation, the other way in, and their product."""
-    architecture = replica.architecture
-    width = 3 * architecture.width
-    if architecture.experts is not None:
-        experts = architecture.experts
-        # Rows are copied to each expert that a token passes.
-        routed = experts.used * (3 * math.ceil(experts.width / replica.ranks) + 2 * architecture.hidden)
-        width = max(width, routed + 3 * experts.shared_width)
-        return width
-    return math.ceil(width / replica.ranks)
+def _network_bytes(replica: Replica) -> int:
+    """For one token: both ways in (often one matrix), the gate after its activation, and their product."""
+    architecture, number = replica.architecture, BYTES[replica.weight_dtype]
+    one = 4 * math.ceil(architecture.width / replica.ranks) * number
+    if architecture.experts is None:
+        return one
+    experts, hidden = architecture.experts, architecture.hidden
+    inside = hidden * number + 4 * math.ceil(experts.width / replica.ranks) * number
+    # What an expert gives is weighted in float32, and put back in the order of the tokens.
+    after = 2 * hidden * number + 2 * hidden * FLOAT32_BYTES
+    # A row is copied to each expert that its token passes.
+    return max(one, experts.used * max(inside, after) + 4 * experts.shared_width * number)
 
 
 def overhead_bytes(replica: Replica) -> int:

@@ -11,7 +11,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
-Method = Literal["fp8", "int8", "awq", "gptq", "mxfp4"]
+Method = Literal["fp8", "int8", "awq", "gptq", "int4", "mxfp4"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # What is quantised: the matrices of the layers. Embedding, head, routers, norms and biases stay as they are.
@@ -23,8 +23,8 @@ DEFAULT_GROUP = 128
 # MXFP4 of the OCP Microscaling specification: blocks of 32 numbers of 4 bits share a scale of 8 bits.
 MXFP4_BLOCK = 32
 MXFP4_SCALE_BYTES = 1
-# AWQ and GPTQ keep scales in float16, and a zero point of the weights' own width for each; GPTQ also keeps the number
-# of the group of each input, as int32.
+# The four-bit formats keep scales in 16 bits; AWQ and GPTQ also a zero point of the weights' own width for each,
+# and GPTQ the number of the group of each input, as int32.
 SCALE_BYTES = 2
 GROUP_INDEX_BYTES = 4
 # Scales of fp8 blocks, of fp8 tensors and of int8 rows are float32.
@@ -38,7 +38,7 @@ class Quantization:
     method: Method
     bits: int
     group: int | None = None
-    """Inputs that share a scale (awq, gptq); all of them when None."""
+    """Inputs that share a scale (awq, gptq, int4); all of them when None."""
     block: tuple[int, int] | None = None
     """Outputs and inputs that share a scale (fp8); the whole matrix when None."""
     published: bool = False
@@ -63,6 +63,8 @@ class Quantization:
                 return math.ceil(outputs / rows) * math.ceil(inputs / columns) * WIDE_SCALE_BYTES
             case "int8":
                 return outputs * WIDE_SCALE_BYTES
+            case "int4":
+                return math.ceil(inputs / (self.group or inputs)) * outputs * SCALE_BYTES
             case "awq" | "gptq":
                 groups = math.ceil(inputs / (self.group or inputs))
                 scales = groups * outputs * SCALE_BYTES + math.ceil(groups * outputs * self.bits / 8)
@@ -78,8 +80,8 @@ class UnknownQuantization:
 
 def while_loading(method: Method) -> Quantization:
     """What a runtime makes of a checkpoint that is not quantised when it is told this method."""
-    bits = {"fp8": 8, "int8": 8, "awq": 4, "gptq": 4, "mxfp4": 4}[method]
-    return Quantization(method=method, bits=bits, group=DEFAULT_GROUP if method in ("awq", "gptq") else None)
+    eight = method in ("fp8", "int8")
+    return Quantization(method=method, bits=8 if eight else 4, group=None if eight else DEFAULT_GROUP)
 
 
 def published_quantization(config: ModelConfig) -> Quantization | UnknownQuantization | None:
@@ -100,7 +102,24 @@ def published_quantization(config: ModelConfig) -> Quantization | UnknownQuantiz
     for known in grouped:
         if method == known:
             return Quantization(method=known, bits=group.whole("bits", 4), group=_group(group), published=True)
+    if method == "compressed-tensors":
+        return _compressed_tensors(group)
     return UnknownQuantization(method=method)
+
+
+def _compressed_tensors(group: ModelConfig) -> Quantization | UnknownQuantization:
+    """One format for all layers, of those that published models have; others are not known."""
+    schemes = group.group("config_groups")
+    scheme = schemes.group(next(iter(schemes.values))) if schemes is not None and len(schemes.values) == 1 else None
+    weights = scheme.group("weights") if scheme is not None else None
+    if weights is None:
+        return UnknownQuantization(method="compressed-tensors of several kinds")
+    kind, bits = weights.text("type"), weights.whole("num_bits")
+    methods: dict[tuple[str, int], Method] = {("float", 8): "fp8", ("int", 8): "int8", ("int", 4): "int4"}
+    if (kind, bits) not in methods:
+        return UnknownQuantization(method=f"compressed-tensors {kind}{bits}")
+    method = methods[kind, bits]
+    return Quantization(method=method, bits=bits, group=_group(weights) if method == "int4" else None, published=True)
 
 
 def _block(group: ModelConfig) -> tuple[int, int] | None:
