@@ -26,3 +26,11 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.key} = {self.value}: {self.problem}. {self.remedy}"
+
+
+def error(key: str, value: object, problem: str, remedy: str) -> Finding:
+    return Finding(severity=Severity.ERROR, key=key, value=str(value), problem=problem, remedy=remedy)
+
+
+def warning(key: str, value: object, problem: str, remedy: str) -> Finding:
+    return Finding(severity=Severity.WARNING, key=key, value=str(value), problem=problem, remedy=remedy)

@@ -237,15 +237,3 @@ def find_gpu(name: str) -> Gpu:
         if known.casefold() == name.casefold():
             return gpu
     raise UnknownGpuError(f"No GPU is called {name!r}. Use one of {', '.join(GPUS)}.")
-
-
-def smallest_accelerator(memory_bytes: int, *, bfloat16: bool = False, fp8: bool = False) -> Gpu | None:
-    """The GPU with the least memory that has ``memory_bytes`` and computes what is asked; None when none has."""
-    fitting = (
-        gpu
-        for gpu in GPUS.values()
-        if gpu.memory_bytes >= memory_bytes
-        and (computes_bfloat16(gpu) or not bfloat16)
-        and (computes_fp8(gpu) or not fp8)
-    )
-    return min(fitting, key=lambda gpu: gpu.memory_bytes, default=None)

@@ -1,1 +1,1 @@
-"""What a configuration will do, before anything is paid for: pure functions, no Pulumi."""
+"""What can be said of a deployment before it is made, from plain data: no Pulumi, no cluster, no weights."""

@@ -32,7 +32,9 @@ def gpu_cost(config: StackConfig) -> GpuCost | None:
         pool = config.gpu_pools[model.gpus.pool]
         if pool.price_per_hour is None:
             return None
-        replica = pool.price_per_hour * HOURS_PER_MONTH * model.gpus.count * _share(config, model.gpus.mig_profile, pool.gpu)
+        replica = (
+            pool.price_per_hour * HOURS_PER_MONTH * model.gpus.count * _share(config, model.gpus.mig_profile, pool.gpu)
+        )
         lowest += replica * model.scaling.min_replicas
         highest += replica * model.scaling.max_replicas
     return GpuCost(currency=config.cost.currency, minimum=round(lowest, 2), maximum=round(highest, 2))

@@ -9,9 +9,11 @@ from infra.config.schema import Model, StackConfig, VllmRuntime
 from infra.findings import Finding, Severity
 from infra.gpus import Accelerator, find_gpu
 from infra.plan import cost, examples, rollouts, timing
+from infra.plan.candidate import DEFAULT_MEMORY_SHARE, FitRequest
 from infra.plan.cost import GpuCost, gpu_cost
-from infra.plan.fit import Fit, FitRequest, check_fit
+from infra.plan.fit import Fit, check_fit
 from infra.plan.model_files import ROOT, read_config
+from infra.plan.number_format import Method
 from infra.plan.timing import ColdStart, cold_start
 from infra.quantity import bytes_of
 
@@ -71,17 +73,22 @@ def _fit(config: StackConfig, key: str, model: Model, root: Path) -> tuple[Fit |
 def _request(config: StackConfig, model: Model, files: Mapping[str, object]) -> FitRequest:
     runtime, server = model.runtime, model.server
     vllm = runtime if isinstance(runtime, VllmRuntime) else None
+    # What a compressed-tensors checkpoint is quantised to stands in its own config.json.
+    named = vllm.quantization if vllm else None
+    quantization: Method | None = (
+        "int4" if named == "bitsandbytes" else None if named == "compressed-tensors" else named
+    )
     return FitRequest(
         config=files,
-        runtime=runtime.TAG,
+        runtime="vllm" if vllm else "transformers",
         gpus_per_replica=model.gpus.count,
         gpu=_accelerator(config, model),
         memory_limit_bytes=bytes_of(model.resources.memory_limit),
         max_running_requests=server.max_running_requests,
         max_model_len=server.max_model_len,
         dtype=None if server.dtype == "auto" else server.dtype,
-        quantization=vllm.quantization if vllm else None,
-        **({"memory_share": vllm.gpu_memory_utilization} if vllm else {}),
+        quantization=quantization,
+        memory_share=vllm.gpu_memory_utilization if vllm else DEFAULT_MEMORY_SHARE,
     )
 
 
