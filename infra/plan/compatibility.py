@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from infra.findings import Finding, Severity, error, warning
 from infra.gpus import MigProfile, computes_bfloat16, computes_fp8
 from infra.plan import keys
 from infra.plan.candidate import Candidate
-from infra.findings import Finding, Severity, error, warning
 from infra.plan.number_format import Method
 
 # From which compute capability on vLLM has kernels for weights of this method.

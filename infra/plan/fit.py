@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from infra.findings import Finding, Severity, error, warning
 from infra.gpus import GIB
 from infra.plan import keys
 from infra.plan.architecture import CHECKED_FAMILIES, UnknownArchitecture, read_architecture, text_config
 from infra.plan.candidate import Candidate, FitRequest
 from infra.plan.compatibility import incompatibilities
-from infra.findings import Finding, Severity, error, warning
 from infra.plan.memory import Memory
 from infra.plan.model_config import ModelConfig, ModelConfigError
 from infra.plan.number_format import UnknownQuantization, published_dtype, published_quantization

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from infra.findings import Finding, Severity
 from infra.gpus import GIB, find_gpu
 from infra.plan.candidate import FitRequest
-from infra.findings import Finding, Severity
 from infra.plan.fit import Fit, Verdict, check_fit
 
 Config = dict[str, Any]
