@@ -16,6 +16,11 @@ class Chart:
     version: str
     repository: str
 
+    @property
+    def file(self) -> str:
+        """What `helm pull` calls it."""
+        return f"{self.name}-{self.version}.tgz"
+
 
 NVIDIA_DEVICE_PLUGIN = Chart(
     name="nvidia-device-plugin", version="0.20.0", repository="https://nvidia.github.io/k8s-device-plugin"
@@ -27,8 +32,6 @@ DCGM_EXPORTER = Chart(
 KEDA = Chart(name="keda", version="2.20.2", repository="https://kedacore.github.io/charts")
 PROMETHEUS_COMMUNITY = "https://prometheus-community.github.io/helm-charts"
 # The operator's custom resource definitions as templates: Helm upgrades those, and never the ones in a chart's crds/ folder.
-PROMETHEUS_OPERATOR_CRDS = Chart(
-    name="prometheus-operator-crds", version="31.0.1", repository=PROMETHEUS_COMMUNITY
-)
+PROMETHEUS_OPERATOR_CRDS = Chart(name="prometheus-operator-crds", version="31.0.1", repository=PROMETHEUS_COMMUNITY)
 KUBE_PROMETHEUS_STACK = Chart(name="kube-prometheus-stack", version="88.5.3", repository=PROMETHEUS_COMMUNITY)
 CHARTS = (NVIDIA_DEVICE_PLUGIN, GPU_OPERATOR, DCGM_EXPORTER, KEDA, PROMETHEUS_OPERATOR_CRDS, KUBE_PROMETHEUS_STACK)

@@ -1,7 +1,5 @@
 """Which cluster, and the GPUs that it has."""
 
-# ruff: noqa: RUF009 -- key() makes the field itself; it is no default that instances would share
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -26,7 +24,7 @@ class Cluster:
 class Toleration:
     """A taint that pods put up with."""
 
-    key: str = key("the taint's key")
+    taint: str = key("the taint's key")
     value: str | None = key("the taint's value; any when left out", default=None)
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = key(
         "the taint's effect; any when left out", default=None
@@ -68,7 +66,9 @@ class GpuPool:
 class Cost:
     """What the GPUs may cost."""
 
-    currency: str = key("the currency of prices and budget, such as USD", default="USD", pattern=r"[A-Z]{3}", looks="three letters")
+    currency: str = key(
+        "the currency of prices and budget, such as USD", default="USD", pattern=r"[A-Z]{3}", looks="three letters"
+    )
     budget_per_month: float | None = key(
         "what all models may cost per month at their most replicas; a stack that may cost more is refused",
         default=None,

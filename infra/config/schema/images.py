@@ -37,11 +37,10 @@ class BuildImage:
         "images whose layers may be reused, such as the one that another builder pushed", default=()
     )
     registry: Registry | None = key(
-        "credentials of the registry, for the push and for the pods; without them, the builder's own login", default=None
+        "credentials of the registry, for the push and for the pods; without them, the builder's own login",
+        default=None,
     )
-    pull_secrets: tuple[str, ...] = key(
-        "Secrets of the models' namespace with which pods pull the image", default=()
-    )
+    pull_secrets: tuple[str, ...] = key("Secrets of the models' namespace with which pods pull the image", default=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +50,12 @@ class PrebuiltImage:
     TAG: ClassVar[str] = "prebuilt"
 
     reference: str = key(
-        "an image reference that names a digest, repository@sha256:<64 hex digits>", pattern=IMAGE_DIGEST, looks=BY_DIGEST
+        "an image reference that names a digest, repository@sha256:<64 hex digits>",
+        pattern=IMAGE_DIGEST,
+        looks=BY_DIGEST,
     )
     registry: Registry | None = key("credentials with which the pods pull the image", default=None)
-    pull_secrets: tuple[str, ...] = key(
-        "Secrets of the models' namespace with which pods pull the image", default=()
-    )
+    pull_secrets: tuple[str, ...] = key("Secrets of the models' namespace with which pods pull the image", default=())
 
 
 Image = BuildImage | PrebuiltImage
@@ -103,8 +102,12 @@ class Mirror:
         pattern=r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*",
         looks="a registry with or without a path",
     )
+    registry: Registry | None = key(
+        "credentials of the mirror; the stack puts them into each namespace that it makes for the platform",
+        default=None,
+    )
     pull_secret: str | None = key(
-        "the name of a pull Secret that exists in each platform namespace",
+        "the name of a pull Secret that something else puts into every namespace",
         default=None,
         pattern=DNS_LABEL,
         looks="a DNS label",

@@ -1,7 +1,5 @@
 """What a cluster has once for all models: device plugin, autoscaler, monitoring."""
 
-# ruff: noqa: RUF009 -- key() makes the field itself; it is no default that instances would share
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -25,9 +23,15 @@ class DevicePlugin:
         "how slices of a GPU (MIG) are offered: single as nvidia.com/gpu, mixed as nvidia.com/mig-<profile>",
         default="none",
     )
-    driver: bool = key("whether the GPU Operator installs the driver too (most GPU node images bring it)", default=False)
+    driver: bool = key(
+        "whether the GPU Operator installs the driver too (most GPU node images bring it)", default=False
+    )
+    toolkit: bool = key(
+        "whether the GPU Operator sets up the container runtime too; false where the nodes' image has done it (AKS)",
+        default=True,
+    )
     node_selector: Mapping[str, str] = key(
-        "labels of the nodes with GPUs; those that NVIDIA's feature discovery and the clouds set when left out",
+        "labels of the nodes with GPUs; when left out, those that NVIDIA, the clouds and gpu_pools put on such nodes",
         default_factory=dict,
     )
 
@@ -37,7 +41,8 @@ class GpuMetrics:
     """The DCGM exporter, from which GPU use, memory, temperature and faults are read."""
 
     mode: Literal["install", "existing", "none"] = key(
-        "install: NVIDIA's dcgm-exporter; existing: it (or the GPU Operator's) is scraped already; none: no GPU is watched",
+        "install: NVIDIA's dcgm-exporter; existing: one is scraped already; none: no GPU is watched; with "
+        "device_plugin.mode gpu-operator the exporter is the operator's own, unless none",
         default="existing",
     )
     interval_seconds: int = key("seconds between two looks of the exporter", default=10, minimum=5, maximum=15)
