@@ -33,7 +33,7 @@ class Loader(yaml.CSafeLoader):
     """YAML 1.1 takes a lone `=` for something of its own; it stands in a definition's list of choices."""
 
 
-Loader.add_constructor("tag:yaml.org,2002:value", Loader.construct_yaml_str)
+Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: str(node.value))
 
 
 def rendered(case: Case, tmp_path: Path) -> list[dict[str, Any]]:

@@ -169,7 +169,7 @@ def test_a_shared_gpu_has_a_series_for_each_pod(sharing: str) -> None:
     alone = dcgm_exporter.values(metrics, plugin, NODES, Prometheus.of(EXISTING), PLAIN)
     within = at(gpu_operator.values(plugin, metrics, NODES, Prometheus.of(EXISTING), PLAIN), "dcgmExporter")
     shared = sharing != "none"
-    for env, host_pid in ((alone["extraEnv"], alone["hostPID"]), (within["env"], within["hostPID"])):
+    for env, host_pid in ((at(alone, "extraEnv"), alone["hostPID"]), (within["env"], within["hostPID"])):
         assert ({"name": "KUBERNETES_VIRTUAL_GPUS", "value": "true"} in env) is shared
         assert host_pid is shared
         assert {"name": "DCGM_EXPORTER_INTERVAL", "value": "5000"} in env
