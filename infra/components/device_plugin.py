@@ -15,7 +15,7 @@ from infra.wire import JsonObject
 
 @dataclass(frozen=True, kw_only=True)
 class NvidiaDevicePluginArgs:
-    """Who offers the GPUs of which nodes; ``metrics`` and ``prometheus`` concern the exporter of the GPU Operator."""
+    """Who offers the GPUs of which nodes; the rest concerns the exporter that the GPU Operator brings."""
 
     plugin: schema.DevicePlugin
     metrics: schema.GpuMetrics
@@ -33,27 +33,27 @@ class NvidiaDevicePlugin(pulumi.ComponentResource):
         match args.plugin.mode:
             case "install":
                 chosen = device_plugin.values(args.plugin, args.nodes, args.sources.images)
-                self._install(NVIDIA_DEVICE_PLUGIN, chosen, args)
+                self._install(NVIDIA_DEVICE_PLUGIN, chosen, args.sources, ())
             case "gpu-operator":
                 chosen = gpu_operator.values(
                     args.plugin, args.metrics, args.nodes, args.prometheus, args.sources.images
                 )
-                self._install(GPU_OPERATOR, chosen, args)
+                self._install(GPU_OPERATOR, chosen, args.sources, args.after)
             case "existing":
                 pass
         self.register_outputs({"mode": args.plugin.mode})
 
-    def _install(self, chart: Chart, values: JsonObject, args: NvidiaDevicePluginArgs) -> None:
+    def _install(self, chart: Chart, values: JsonObject, sources: Sources, after: tuple[pulumi.Resource, ...]) -> None:
         child = pulumi.ResourceOptions(parent=self)
-        where = NamespaceArgs(sources=args.sources, privileged=True, critical=True)
+        where = NamespaceArgs(sources=sources, privileged=True, critical=True)
         release(
             chart.name,
             ReleaseArgs(
                 chart=chart,
                 namespace=namespace(chart.name, where, child),
                 values=values,
-                sources=args.sources,
-                after=args.after,
+                sources=sources,
+                after=after,
             ),
             child,
         )

@@ -87,7 +87,7 @@ def _relative(path: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class NamespaceArgs:
-    """A namespace for charts; ``privileged`` where pods reach into their node, which such pods also outrank others."""
+    """A namespace for charts: ``privileged`` where pods reach into their node, ``critical`` where they outrank others."""
 
     sources: Sources
     privileged: bool = False

@@ -186,6 +186,10 @@ def test_what_is_needed_comes_first(build: Build, later: str, earlier: str) -> N
     assert not asked.waits(earlier, later)
 
 
+def test_gpus_are_offered_whatever_becomes_of_prometheus(build: Build) -> None:
+    assert not build(INSTALLED).waits("Release::nvidia-device-plugin", "Namespace::monitoring")
+
+
 def test_pods_that_reach_into_their_node_are_let_in(build: Build) -> None:
     asked = build(INSTALLED)
     enforced = {name: labels.get("pod-security.kubernetes.io/enforce") for name, labels in asked.namespaces.items()}
