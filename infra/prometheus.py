@@ -8,6 +8,8 @@ from infra.config.schema import ExistingMonitoring, InstallMonitoring, Monitorin
 # What the names of everything that the installed monitoring brings begin with; the chart cuts it after 26 characters.
 NAME = "llm-stack"
 PORT = 9090
+# What the operator puts on the pods of every Prometheus, wherever it comes from.
+POD_LABELS = {"app.kubernetes.io/name": "prometheus"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +24,6 @@ class Prometheus:
     selector_labels: Mapping[str, str]
     scrape_interval_seconds: int
     bearer_token: str | None
-
-    # Its operator puts it on the pods of every Prometheus.
-    pod_labels = {"app.kubernetes.io/name": "prometheus"}  # noqa: RUF012 -- shared, and never changed
 
     @classmethod
     def of(cls, monitoring: Monitoring) -> "Prometheus":

@@ -45,7 +45,7 @@ class NvidiaDevicePlugin(pulumi.ComponentResource):
 
     def _install(self, chart: Chart, values: JsonObject, sources: Sources, after: tuple[pulumi.Resource, ...]) -> None:
         child = pulumi.ResourceOptions(parent=self)
-        where = NamespaceArgs(sources=sources, privileged=True, critical=True)
+        where = NamespaceArgs(sources=sources, pod_security="privileged", critical=True)
         release(
             chart.name,
             ReleaseArgs(

@@ -31,7 +31,7 @@ class GpuMetrics(pulumi.ComponentResource):
         super().__init__("llm-stack:components:GpuMetrics", name, None, opts)
         if args.metrics.mode == "install" and args.plugin.mode != "gpu-operator":
             child = pulumi.ResourceOptions(parent=self)
-            where = NamespaceArgs(sources=args.sources, privileged=True, critical=True)
+            where = NamespaceArgs(sources=args.sources, pod_security="privileged", critical=True)
             release(
                 DCGM_EXPORTER.name,
                 ReleaseArgs(

@@ -31,11 +31,12 @@ class Keda(pulumi.ComponentResource):
         super().__init__("llm-stack:components:Keda", name, None, opts)
         if args.keda.mode == "install":
             child = pulumi.ResourceOptions(parent=self)
+            where = NamespaceArgs(sources=args.sources, pod_security="restricted")
             release(
                 KEDA.name,
                 ReleaseArgs(
                     chart=KEDA,
-                    namespace=namespace(args.keda.namespace, NamespaceArgs(sources=args.sources), child),
+                    namespace=namespace(args.keda.namespace, where, child),
                     values=keda.values(args.prometheus, args.sources.images),
                     sources=args.sources,
                     after=args.after,

@@ -46,7 +46,7 @@ class MonitoringStack(pulumi.ComponentResource):
     def _install(self, monitoring: schema.InstallMonitoring, sources: Sources) -> None:
         child = pulumi.ResourceOptions(parent=self)
         # The exporter of the nodes' own measurements shares their network and processes.
-        where = namespace(monitoring.namespace, NamespaceArgs(sources=sources, privileged=True), child)
+        where = namespace(monitoring.namespace, NamespaceArgs(sources=sources, pod_security="privileged"), child)
         definitions = release(
             PROMETHEUS_OPERATOR_CRDS.name,
             ReleaseArgs(

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -18,8 +19,6 @@ from infra.workload import MANAGED_BY_LABEL, PART_OF_LABEL
 ROOT = Path(__file__).resolve().parents[2]
 # Images of several hundred megabytes, pods that wait for each other: twice Helm's own default of five minutes.
 TIMEOUT_SECONDS = 600
-# For pods that reach into their node: device plugin, exporters.
-PRIVILEGED = {"pod-security.kubernetes.io/enforce": "privileged"}
 # GKE lets pods of these priorities into a namespace only if it has a quota for them. No cluster has as many GPU nodes:
 # the quota is there to be there, and limits nothing.
 CRITICAL_PRIORITIES = ["system-node-critical", "system-cluster-critical"]
@@ -87,10 +86,10 @@ def _relative(path: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class NamespaceArgs:
-    """A namespace for charts: ``privileged`` where pods reach into their node, ``critical`` where they outrank others."""
+    """A namespace for charts: how far its pods may reach into their node, and whether they outrank others."""
 
     sources: Sources
-    privileged: bool = False
+    pod_security: Literal["privileged", "restricted"]
     critical: bool = False
 
 
@@ -103,7 +102,7 @@ def namespace(name: str, args: NamespaceArgs, opts: pulumi.ResourceOptions) -> p
             labels={
                 PART_OF_LABEL: "llm-stack",
                 MANAGED_BY_LABEL: "pulumi",
-                **(PRIVILEGED if args.privileged else {}),
+                "pod-security.kubernetes.io/enforce": args.pod_security,
             },
         ),
         opts=opts,
