@@ -20,7 +20,7 @@ from infra.versions import KEDA, KUBE_PROMETHEUS_STACK, PROMETHEUS_OPERATOR_CRDS
 from tests.infra.platform.cases import MIRROR, Case, cases
 
 CHARTS = os.environ.get("LLM_STACK_CHARTS")
-HELM = shutil.which("helm")
+HELM = os.environ.get("LLM_STACK_HELM") or shutil.which("helm")
 pytestmark = pytest.mark.skipif(
     not (CHARTS and HELM), reason="needs helm, and LLM_STACK_CHARTS with a folder of the charts' archives"
 )
