@@ -1,12 +1,10 @@
 """KEDA: chart keda."""
 
+from infra.charts import KEEP
 from infra.charts.images import Images
 from infra.prometheus import Prometheus
 from infra.wire import JsonObject
 
-# Helm leaves such objects where they are when their release goes. With a custom resource definition all its objects
-# would go: every ScaledObject in the cluster, of other stacks too.
-KEEP = {"helm.sh/resource-policy": "keep"}
 OPERATOR = "keda-operator"
 
 

@@ -1,7 +1,7 @@
 """Prometheus, Alertmanager and Grafana: charts prometheus-operator-crds and kube-prometheus-stack."""
 
+from infra.charts import KEEP
 from infra.charts.images import Images
-from infra.charts.keda import KEEP
 from infra.config.schema import InstallMonitoring
 from infra.prometheus import NAME
 from infra.quantity import BINARY_UNITS, bytes_of
