@@ -35,9 +35,21 @@ class LlmStack(pulumi.ComponentResource):
         super().__init__("llm-stack:index:LlmStack", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         config = args.config
-        platform = Platform("platform", PlatformArgs(keda=config.keda, monitoring=config.monitoring), child)
+        platform = Platform(
+            "platform",
+            PlatformArgs(
+                device_plugin=config.device_plugin,
+                gpu_metrics=config.gpu_metrics,
+                keda=config.keda,
+                monitoring=config.monitoring,
+                gpu_pools=config.gpu_pools,
+                charts=config.charts,
+                mirror=config.mirror,
+            ),
+            child,
+        )
         self.namespace = config.cluster.namespace
-        self.prometheus_url = platform.monitoring.prometheus_address
+        self.prometheus_url = platform.prometheus.address
         namespace = self._namespace(child) if config.cluster.create_namespace else self.namespace
         image = ServerImage("server", ServerImageArgs(source=config.image, tag=args.tag, namespace=namespace), child)
         models = {

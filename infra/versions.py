@@ -1,5 +1,6 @@
 """Every chart and API version that the stack uses, one line each, with where it comes from."""
 
+import sys
 from dataclasses import dataclass
 
 KEDA_API = "keda.sh/v1alpha1"  # kedacore/keda 2.20, apis/keda/v1alpha1
@@ -16,6 +17,15 @@ class Chart:
     version: str
     repository: str
 
+    @property
+    def file(self) -> str:
+        """What `helm pull` calls it."""
+        return f"{self.name}-{self.version}.tgz"
+
+    def pull(self, folder: str) -> str:
+        """The command that puts it into ``folder``."""
+        return f"helm pull {self.name} --repo {self.repository} --version {self.version} --destination {folder}"
+
 
 NVIDIA_DEVICE_PLUGIN = Chart(
     name="nvidia-device-plugin", version="0.20.0", repository="https://nvidia.github.io/k8s-device-plugin"
@@ -30,3 +40,8 @@ PROMETHEUS_COMMUNITY = "https://prometheus-community.github.io/helm-charts"
 PROMETHEUS_OPERATOR_CRDS = Chart(name="prometheus-operator-crds", version="31.0.1", repository=PROMETHEUS_COMMUNITY)
 KUBE_PROMETHEUS_STACK = Chart(name="kube-prometheus-stack", version="88.5.3", repository=PROMETHEUS_COMMUNITY)
 CHARTS = (NVIDIA_DEVICE_PLUGIN, GPU_OPERATOR, DCGM_EXPORTER, KEDA, PROMETHEUS_OPERATOR_CRDS, KUBE_PROMETHEUS_STACK)
+
+
+if __name__ == "__main__":
+    # For clusters without a way out: `python -m infra.versions FOLDER | sh`, then `charts: {source: folder}`.
+    print("\n".join(chart.pull(sys.argv[1] if len(sys.argv) > 1 else ".") for chart in CHARTS))

@@ -1,7 +1,5 @@
 """The server's image, always by digest."""
 
-import base64
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ import pulumi_docker as docker
 import pulumi_kubernetes as k8s
 
 from infra.config.schema import BuildImage, PrebuiltImage, Registry
+from infra.registry import PULL_SECRET_KEY, PULL_SECRET_TYPE, docker_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "service" / "Dockerfile"
@@ -67,13 +66,11 @@ class ServerImage(pulumi.ComponentResource):
         )
 
     def _pull_secret(self, name: str, registry: Registry, namespace: pulumi.Input[str]) -> k8s.core.v1.Secret:
-        user = base64.b64encode(f"{registry.username}:{registry.password}".encode()).decode()
-        logins = {"auths": {registry.server: {"auth": user}}}
         return k8s.core.v1.Secret(
             "registry",
             metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=namespace),
-            type="kubernetes.io/dockerconfigjson",
-            string_data=pulumi.Output.secret({".dockerconfigjson": json.dumps(logins)}),
+            type=PULL_SECRET_TYPE,
+            string_data=pulumi.Output.secret({PULL_SECRET_KEY: docker_config(registry)}),
             opts=pulumi.ResourceOptions(parent=self),
         )
 

@@ -57,7 +57,7 @@ class Model(pulumi.ComponentResource):
         super().__init__("llm-stack:components:Model", name, None, opts)
         self._child = pulumi.ResourceOptions(parent=self)
         config, workload, namespace = args.config, args.workload, args.namespace
-        model, monitoring = config.models[args.key], args.platform.monitoring
+        model, prometheus = config.models[args.key], args.platform.prometheus
         keys = self._keys(name, model, args)
         source = ModelSource.of(model.weights, workload)
         vllm = model.runtime.image if isinstance(model.runtime, schema.VllmRuntime) else None
@@ -80,7 +80,7 @@ class Model(pulumi.ComponentResource):
             self._child,
         )
         lifecycle = Lifecycle.of(model.timing, model.scaling)
-        policy = NetworkPolicy.of(model, namespace=workload.namespace, monitoring_namespace=monitoring.namespace)
+        policy = NetworkPolicy.of(model, namespace=workload.namespace, monitoring_namespace=prometheus.namespace)
         self.endpoint = Endpoint(
             name,
             EndpointArgs(
@@ -94,12 +94,11 @@ class Model(pulumi.ComponentResource):
             ),
             self._child,
         )
-        interval = config.monitoring.scrape_interval_seconds
         access = self._access(name, args)
         asked = signals(model.scaling, workload, config.gpu_metrics, sliced=model.gpus.mig_profile is not None)
         monitor = ModelMonitor(
             name,
-            ModelMonitorArgs(workload=workload, monitoring=monitoring, interval=interval, namespace=namespace),
+            ModelMonitorArgs(workload=workload, monitoring=args.platform.monitoring, namespace=namespace),
             self._child,
         )
         measured = (server.deployment, monitor.service_monitor)
@@ -108,7 +107,7 @@ class Model(pulumi.ComponentResource):
             questions = SignalProofArgs(
                 workload=workload,
                 signals=asked,
-                prometheus_address=monitoring.prometheus_address,
+                prometheus_address=prometheus.address,
                 token_secret=PrometheusAccess.name_of(workload) if access else None,
                 image=args.image.reference,
                 pull_secrets=args.image.pull_secrets,
@@ -122,9 +121,9 @@ class Model(pulumi.ComponentResource):
                 workload=workload,
                 scaling=model.scaling,
                 signals=asked,
-                prometheus_address=monitoring.prometheus_address,
+                prometheus_address=prometheus.address,
                 authentication=PrometheusAccess.name_of(workload) if access else None,
-                scrape_interval=interval,
+                scrape_interval=prometheus.scrape_interval_seconds,
                 cooldown=cooldown_seconds(config, args.key),
                 namespace=namespace,
                 after=(args.platform.keda, self.endpoint.service, *access, *proof),
@@ -143,12 +142,12 @@ class Model(pulumi.ComponentResource):
         return (keys.secret,)
 
     def _access(self, name: str, args: ModelArgs) -> tuple[pulumi.Resource, ...]:
-        monitoring = args.config.monitoring
-        if not isinstance(monitoring, schema.ExistingMonitoring) or monitoring.bearer_token is None:
+        token = args.platform.prometheus.bearer_token
+        if token is None:
             return ()
         given = PrometheusAccessArgs(
             workload=args.workload,
-            token=monitoring.bearer_token,
+            token=token,
             keda=args.platform.keda,
             namespace=args.namespace,
         )

@@ -13,11 +13,10 @@ from infra.workload import Workload
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMonitorArgs:
-    """Which model, scraped by which Prometheus every so many seconds."""
+    """Which model, scraped by which Prometheus."""
 
     workload: Workload
     monitoring: MonitoringStack
-    interval: int
     namespace: pulumi.Input[str]
 
 
@@ -28,7 +27,7 @@ class ModelMonitor(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelMonitorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:ModelMonitor", name, None, opts)
-        workload, monitoring = args.workload, args.monitoring
+        workload, prometheus = args.workload, args.monitoring.prometheus
         self.service_monitor = k8s.apiextensions.CustomResource(
             name,
             api_version=PROMETHEUS_OPERATOR_API,
@@ -36,9 +35,9 @@ class ModelMonitor(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=workload.name,
                 namespace=args.namespace,
-                labels={**workload.labels, **monitoring.selector_labels},
+                labels={**workload.labels, **prometheus.selector_labels},
             ),
-            spec=ServiceMonitor(workload=workload, interval=args.interval).to_spec(),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[monitoring]),
+            spec=ServiceMonitor(workload=workload, interval=prometheus.scrape_interval_seconds).to_spec(),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.monitoring]),
         )
         self.register_outputs({})

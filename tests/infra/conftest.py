@@ -23,7 +23,7 @@ from local.toolchain import Tools
 DIGEST = f"sha256:{'ab' * 32}"
 SOUND: dict[str, Any] = {
     "cluster": {"identifier": "test", "context": "test", "namespace": "llm"},
-    "image": {"mode": "build", "repository": "registry.example.org/llm/server"},
+    "image": {"mode": "build", "repository": "registry.acme.dev/llm/server"},
     "keda": {},
     "monitoring": {"mode": "existing", "prometheus_address": "http://prometheus.monitoring.svc:9090"},
     "models": {

@@ -76,8 +76,8 @@ def test_a_sound_configuration_has_every_default(sound: Mapping) -> None:
         ("models/chat/resources/memory", "4Gi", "is more than memory_limit = 2Gi"),
         ("models", {}, "names no model"),
         ("models", {"No_Name": {}}, "Rename the entry"),
-        ("image", {"mode": "prebuilt", "reference": "registry.example.org/llm:latest"}, "a reference by digest"),
-        ("image/repository", "registry.example.org/llm:1", "without a tag"),
+        ("image", {"mode": "prebuilt", "reference": "registry.acme.dev/llm:latest"}, "a reference by digest"),
+        ("image/repository", "registry.acme.dev/llm:1", "without a tag"),
         ("monitoring/prometheus_address", "prometheus:9090", "is not an http or https address"),
     ],
 )

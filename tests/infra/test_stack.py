@@ -40,6 +40,8 @@ def test_the_local_stack_registers_these_resources_under_these_names(deploy: Dep
         "llm-stack:index:LlmStack$Platform::platform",
         "Platform$Keda::keda",
         "Platform$Monitoring::monitoring",
+        "Platform$NvidiaDevicePlugin::device-plugin",
+        "Platform$GpuMetrics::gpu-metrics",
         "llm-stack:index:LlmStack$kubernetes:core/v1:Namespace::models",
         "llm-stack:index:LlmStack$ServerImage::server",
         "ServerImage$docker:index/image:Image::server",
@@ -129,14 +131,14 @@ def test_an_update_takes_no_pod_away_before_the_next_is_ready(deploy: Deploy, so
 
 def test_a_built_image_is_deployed_by_its_digest(deploy: Deploy, sound: Mapping) -> None:
     recorder = deploy(sound)
-    assert recorder.only("Image")["imageName"] == "registry.example.org/llm/server:test"
+    assert recorder.only("Image")["imageName"] == "registry.acme.dev/llm/server:test"
     assert recorder.only("Image")["build"]["context"] == ".."  # of the program's directory: no path of this machine
     assert container(recorder.only("Deployment"))["image"] == recorder.outputs["image"]
-    assert recorder.outputs["image"].startswith("registry.example.org/llm/server@sha256:")
+    assert recorder.outputs["image"].startswith("registry.acme.dev/llm/server@sha256:")
 
 
 def test_a_prebuilt_image_needs_no_builder(deploy: Deploy, sound: Mapping) -> None:
-    reference = f"registry.example.org/llm/server@sha256:{'0' * 64}"
+    reference = f"registry.acme.dev/llm/server@sha256:{'0' * 64}"
     sound["image"] = {"mode": "prebuilt", "reference": reference}
     recorder = deploy(sound)
     assert not [resource for resource in recorder.resources if "docker" in resource.type]

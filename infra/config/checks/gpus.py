@@ -1,9 +1,9 @@
 """Contradictions of GPUs: what there is, how it is divided, and who asks for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from infra.config.parsing import Check, Contradiction
-from infra.config.schema import Cost, DevicePlugin, GpuMetrics, GpuPool, StackConfig
+from infra.config.schema import Cost, DevicePlugin, GpuPool, StackConfig
 from infra.gpus import GPUS, UnknownGpuError, find_gpu
 from infra.rollout import devices, free_devices
 
@@ -36,11 +36,40 @@ def mig_with_mps(plugin: DevicePlugin) -> Iterator[Contradiction]:
         )
 
 
-def two_exporters(plugin: DevicePlugin, metrics: GpuMetrics) -> Iterator[Contradiction]:
-    """Two DCGM exporters: the GPU Operator brings one of its own, and every GPU would count twice."""
-    if plugin.mode == "gpu-operator" and metrics.mode == "install":
-        problem = "would be a second exporter: the GPU Operator brings its own"
-        yield Contradiction("gpu_metrics.mode", metrics.mode, problem, "Set gpu_metrics.mode to existing.")
+def mig_with_time_slicing(plugin: DevicePlugin) -> Iterator[Contradiction]:
+    """Time-slicing of slices that have names of their own: only nvidia.com/gpu is shared."""
+    if plugin.sharing == "time-slicing" and plugin.mig_strategy == "mixed":
+        problem = "shares whole GPUs only, and mig_strategy = mixed offers slices under their own names"
+        yield Contradiction("sharing", plugin.sharing, problem, "Use sharing none, or mig_strategy single.")
+
+
+def operator_only(plugin: DevicePlugin) -> Iterator[Contradiction]:
+    """What only the GPU Operator can do, without it, or what it decides itself."""
+    if plugin.driver and plugin.mode != "gpu-operator":
+        problem = f"is installed by the GPU Operator only, and mode = {plugin.mode}"
+        yield Contradiction(
+            "driver", plugin.driver, problem, "Use mode gpu-operator, or nodes whose image has the driver."
+        )
+    if plugin.node_selector and plugin.mode == "gpu-operator":
+        yield Contradiction(
+            "node_selector",
+            dict(plugin.node_selector),
+            "is not asked: the GPU Operator finds the nodes with GPUs itself",
+            "Leave it out.",
+        )
+
+
+def runtime_classes(plugin: DevicePlugin, pools: Mapping[str, GpuPool]) -> Iterator[Contradiction]:
+    """Pools with different runtime classes under one device plugin, whose DaemonSet can have one."""
+    classes = {name: pool.runtime_class for name, pool in pools.items()}
+    if plugin.mode == "install" and len(set(classes.values())) > 1:
+        said = ", ".join(f"{name}: {value}" for name, value in classes.items())
+        yield Contradiction(
+            "gpu_pools",
+            said,
+            "have different runtime classes, and one DaemonSet of the device plugin serves them all",
+            "Use one runtime_class, or mode gpu-operator.",
+        )
 
 
 def pools(config: StackConfig) -> Iterator[Contradiction]:
@@ -124,7 +153,9 @@ CHECKS = (
     Check(GpuPool, (), known_gpu),
     Check(DevicePlugin, (), sharing),
     Check(DevicePlugin, (), mig_with_mps),
-    Check(StackConfig, ("device_plugin", "gpu_metrics"), two_exporters),
+    Check(DevicePlugin, (), mig_with_time_slicing),
+    Check(DevicePlugin, (), operator_only),
+    Check(StackConfig, ("device_plugin", "gpu_pools"), runtime_classes),
     Check(StackConfig, (), pools),
     Check(StackConfig, (), slices),
     Check(StackConfig, (), capacity),

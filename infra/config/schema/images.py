@@ -102,8 +102,12 @@ class Mirror:
         pattern=r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*",
         looks="a registry with or without a path",
     )
+    registry: Registry | None = key(
+        "credentials of the mirror; the stack puts them into each namespace that it makes for the platform",
+        default=None,
+    )
     pull_secret: str | None = key(
-        "the name of a pull Secret that exists in each platform namespace",
+        "the name of a pull Secret that something else puts into every namespace",
         default=None,
         pattern=DNS_LABEL,
         looks="a DNS label",

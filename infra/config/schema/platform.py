@@ -26,8 +26,12 @@ class DevicePlugin:
     driver: bool = key(
         "whether the GPU Operator installs the driver too (most GPU node images bring it)", default=False
     )
+    toolkit: bool = key(
+        "whether the GPU Operator sets up the container runtime too; false where the nodes' image has done it (AKS)",
+        default=True,
+    )
     node_selector: Mapping[str, str] = key(
-        "labels of the nodes with GPUs; those that NVIDIA's feature discovery and the clouds set when left out",
+        "labels of the nodes with GPUs; when left out, those that NVIDIA, the clouds and gpu_pools put on such nodes",
         default_factory=dict,
     )
 
@@ -37,7 +41,8 @@ class GpuMetrics:
     """The DCGM exporter, from which GPU use, memory, temperature and faults are read."""
 
     mode: Literal["install", "existing", "none"] = key(
-        "install: NVIDIA's dcgm-exporter; existing: it (or the GPU Operator's) is scraped already; none: no GPU is watched",
+        "install: NVIDIA's dcgm-exporter; existing: one is scraped already; none: no GPU is watched; with "
+        "device_plugin.mode gpu-operator the exporter is the operator's own, unless none",
         default="existing",
     )
     interval_seconds: int = key("seconds between two looks of the exporter", default=10, minimum=5, maximum=15)
