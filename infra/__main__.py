@@ -2,9 +2,9 @@
 
 import pulumi
 
+from infra.config.engine import from_engine
 from infra.config.loader import parse
 from infra.config.parsing import ConfigError
-from infra.config.readers import from_engine
 from infra.config.schema import StackConfig
 from infra.plan.plan import Plan, plan
 from infra.plan.report import cost_words, fit_words, scaling_words

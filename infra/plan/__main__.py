@@ -3,9 +3,9 @@
 import argparse
 import sys
 
+from infra.config.files import from_files
 from infra.config.loader import parse
 from infra.config.parsing import ConfigError
-from infra.config.readers import from_files
 from infra.plan.plan import plan
 from infra.plan.report import report
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from infra.config.schema import HubWeights, Model
+from infra.config.schema import HubWeights, Model, NodeDiskWeights
 from infra.findings import Finding, Severity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,11 +16,14 @@ HUB_SECONDS = 5.0
 def read_config(key: str, model: Model, root: Path = ROOT) -> Mapping[str, object] | Finding:
     """The model's config.json; a finding that says why its fit cannot be checked where there is none.
 
-    A file that the configuration names comes first, so that a preview needs no network.
+    A file that the configuration names comes first, so that a preview needs no network; then the model's directory, where it
+    is on this machine; then the hub.
     """
     path = f"models.{key}"
     if model.config_file is not None:
         return _file(f"{path}.config_file", root / model.config_file)
+    if isinstance(model.weights, NodeDiskWeights) and (file := Path(model.weights.path) / CONFIG_FILE).is_file():
+        return _file(f"{path}.weights.path", file)  # the node is this machine
     if isinstance(model.weights, HubWeights):
         return _from_hub(f"{path}.weights.repository", model.weights)
     return _unchecked(f"{path}.config_file", "none", "fit not checked: the model's config.json is not at hand")

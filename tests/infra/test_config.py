@@ -10,9 +10,10 @@ import pulumi
 import pytest
 import yaml
 
+from infra.config.engine import from_engine
+from infra.config.files import ROOT, from_files
 from infra.config.loader import parse
 from infra.config.parsing import ConfigError
-from infra.config.readers import ROOT, from_engine, from_files
 from infra.config.schema import HubWeights, NodeDiskWeights, NodePortEndpoint, StackConfig
 from infra.findings import Finding
 
@@ -143,7 +144,8 @@ def test_memory_is_compared_across_units(sound: Mapping) -> None:
 
 
 def test_what_a_user_fills_in_holds_no_passphrase_of_ours() -> None:
-    assert "encryptionsalt" not in yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
+    for stack in ("dev", "prod"):
+        assert "encryptionsalt" not in yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())
 
 
 def test_a_hub_revision_must_be_a_commit(sound: Mapping) -> None:
@@ -162,10 +164,9 @@ def test_the_local_stack_is_sound_and_reachable_on_its_node() -> None:
     assert chat.endpoint == NodePortEndpoint(port=30080, host="10.222.0.1")
 
 
-def test_the_dev_stack_asks_for_what_only_its_user_knows() -> None:
-    found = findings(from_files("dev"))
-    assert {finding.problem for finding in found} == {"is still a placeholder"}
-    assert {"cluster.context", "image.repository", "models.chat.weights.revision"} <= {f.key for f in found}
+@pytest.mark.parametrize("stack", ["dev", "prod"])
+def test_the_shipped_stacks_are_sound(stack: str) -> None:
+    assert parse(from_files(stack)).models["chat"].gpus.count == 1
 
 
 def test_the_project_declares_exactly_the_groups_of_the_schema() -> None:
@@ -194,7 +195,7 @@ def test_an_encrypted_value_is_taken_unseen(sound: Mapping, tmp_path: Path) -> N
 
 
 def test_a_stack_without_a_file_names_those_that_have_one() -> None:
-    with pytest.raises(ConfigError, match=r"Pulumi\.nowhere\.yaml.*dev, local"):
+    with pytest.raises(ConfigError, match=r"Pulumi\.nowhere\.yaml.*dev, local, prod"):
         from_files("nowhere")
 
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from infra.config.readers import from_files
+from infra.config.files import from_files
 
 Mapping = dict[str, Any]
 

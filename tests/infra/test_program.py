@@ -9,7 +9,7 @@ import pulumi
 import pytest
 from pulumi.runtime.config import CONFIG
 
-from infra.config.readers import ROOT
+from infra.config.files import ROOT
 
 Mapping = dict[str, Any]
 Program = Callable[[Callable[[], object]], Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.config.readers import from_files
+from infra.config.files import from_files
 from infra.config.schema import NodeDiskWeights
 from infra.weights import node_disk_claim
 from infra.workload import Workload

@@ -1,0 +1,125 @@
+"""What is said of a whole stack before it is deployed."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.config.files import from_files
+from infra.config.loader import parse
+from infra.config.parsing import Secret
+from infra.findings import Severity
+from infra.plan.plan import Plan, plan
+from infra.plan.report import report
+
+Mapping = dict[str, Any]
+
+
+def changed(stack: str, changes: Mapping) -> Mapping:
+    """The configuration of a shipped stack with the values at paths such as ``models/chat/gpus/count`` replaced."""
+    mapping: Mapping = copy.deepcopy(from_files(stack))
+    for path, value in changes.items():
+        *groups, last = (f"models/{path}" if path.startswith("chat/") else path).split("/")
+        inner = mapping
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[last] = value
+    return mapping
+
+
+def of(stack: str, changes: Mapping | None = None) -> Plan:
+    return plan(parse(changed(stack, changes or {})))
+
+
+@pytest.mark.parametrize("stack", ["dev", "prod"])
+def test_the_shipped_stacks_fit_and_have_nothing_open_but_their_examples(stack: str) -> None:
+    found = of(stack)
+    assert found.findings == found.examples
+    assert "image.repository" in {finding.key for finding in found.examples}
+    assert found.models["chat"].fit is not None
+
+
+@pytest.mark.parametrize(
+    ("stack", "changes", "severity", "key", "says"),
+    [
+        ("prod", {"chat/config_file": "models/none.json"}, "error", "chat.config_file", "cannot be read"),
+        ("prod", {"gpu_pools/large/gpu": "T4"}, "error", "chat.server.dtype", "bfloat16"),
+        ("prod", {"gpu_pools/large/gpu": "T4"}, "error", "chat.gpus.pool", "Would fit"),
+        ("prod", {"chat/server/max_running_requests": 64}, "warning", "chat.server.max_running_requests", "at once"),
+        ("prod", {"chat/server/max_model_len": 100_000}, "error", "chat.server.max_model_len", "40960"),
+        ("prod", {"cost/budget_per_month": 100}, "error", "cost.budget_per_month", "5,548.00 USD"),
+        ("prod", {"chat/timing/startup_seconds": 60}, "error", "chat.timing.startup_seconds", "82 s at 200 MB/s"),
+        ("prod", {"chat/timing/drain_seconds": 30}, "warning", "chat.timing.drain_seconds", "answer_seconds = 300"),
+        ("prod", {"chat/scaling/cooldown_seconds": 60}, "warning", "chat.scaling.cooldown_seconds", "no effect"),
+        ("prod", {"chat/scaling/down_window_seconds": 60}, "warning", "chat.scaling.down_window_seconds", "idle"),
+        ("prod", {"gpu_pools/large/spot_notice_seconds": 120}, "warning", "chat.timing.grace_seconds", "spot"),
+        ("prod", {"chat/weights/cache/access_mode": "ReadWriteOnce"}, "warning", "chat.weights.cache.access_mode", "one node"),
+        ("dev", {"gpu_pools/small/total": 1, "chat/scaling/max_replicas": 1}, "warning", "chat.placement.rollout", "downtime"),
+        (
+            "dev",
+            {
+                "chat/scaling/min_replicas": 0,
+                "chat/scaling/cooldown_seconds": 60,
+                "chat/scaling/request_side": {"source": "query", "query": "sum(q)", "per_replica": 1},
+            },
+            "error",
+            "chat.scaling.cooldown_seconds",
+            "go to sleep while it wakes",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_shows_before_it_is_paid_for(
+    stack: str, changes: Mapping, severity: str, key: str, says: str
+) -> None:
+    key = f"models.{key}" if key.startswith("chat") else key
+    found = [finding for finding in of(stack, changes).findings if finding.key == key]
+    assert any(says in str(finding) and finding.severity == severity for finding in found), [str(one) for one in found]
+
+
+def test_models_that_count_on_the_same_gpus_are_told() -> None:
+    mapping = changed("prod", {})
+    mapping["models"]["code"] = copy.deepcopy(mapping["models"]["chat"])
+    mapping["models"]["code"]["exposure"]["host"] = "code.acme.dev"
+    found = {finding.key: finding for finding in plan(parse(mapping)).findings}
+    assert "3 GPUs short when chat, code" in found["gpu_pools.large.total"].problem
+    assert found["gpu_pools.large.total"].severity is Severity.WARNING
+
+
+def test_a_share_of_a_gpu_costs_a_share() -> None:
+    whole = of("dev").cost
+    quarter = of("dev", {"device_plugin/sharing": "time-slicing", "device_plugin/shares": 4}).cost
+    assert whole is not None
+    assert quarter is not None
+    assert quarter.maximum == pytest.approx(whole.maximum / 4)
+
+
+def test_without_a_price_there_is_no_cost_and_no_failure() -> None:
+    mapping = changed("dev", {})
+    del mapping["gpu_pools"]["small"]["price_per_hour"]
+    assert plan(parse(mapping)).cost is None
+
+
+def test_a_model_that_cannot_be_asked_about_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    mapping = changed("dev", {"chat/weights/endpoint": "http://127.0.0.1:9"})
+    del mapping["models"]["chat"]["config_file"]
+    (finding,) = (one for one in plan(parse(mapping)).findings if one.key == "models.chat.weights.repository")
+    assert finding.severity is Severity.WARNING
+    assert "fit not checked" in finding.problem
+
+
+def test_weights_on_this_machine_speak_for_themselves(tmp_path: Path) -> None:
+    mapping = changed("local", {"chat/weights/path": str(tmp_path)})
+    config = json.loads((Path(__file__).parents[2] / "models" / "Qwen3-8B.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "models.chat.resources.memory_limit" in {finding.key for finding in plan(parse(mapping)).errors}
+
+
+def test_the_report_tells_no_secret() -> None:
+    mapping = changed("prod", {"chat/weights/token": Secret("hf_registry.example.org")})
+    config = parse(mapping)
+    found = plan(config)
+    assert "models.chat.weights.token" in {finding.key for finding in found.examples}
+    assert "hf_" not in report(config, found)
