@@ -32,7 +32,7 @@ def works(candidate: Candidate) -> bool:
 
 
 def _length(candidate: Candidate) -> Iterator[Finding]:
-    asked, own = candidate.request.max_model_len, candidate.architecture.context_tokens
+    asked, own = candidate.request.max_model_len, candidate.own_context_tokens
     if asked is not None and asked > own:
         problem = f"is more than the {own} tokens that the model was made for"
         yield error(keys.LENGTH, asked, problem, f"Set it to {own} at most, or leave it out.")

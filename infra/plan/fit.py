@@ -15,7 +15,7 @@ from infra.plan.architecture import CHECKED_FAMILIES, UnknownArchitecture, read_
 from infra.plan.candidate import Candidate, FitRequest
 from infra.plan.compatibility import incompatibilities
 from infra.plan.findings import Finding, Severity, error, warning
-from infra.plan.memory import Memory
+from infra.plan.memory import MIB, Memory
 from infra.plan.model_config import ModelConfig, ModelConfigError
 from infra.plan.number_format import UnknownQuantization, published_dtype, published_quantization
 from infra.plan.remedies import changes
@@ -104,14 +104,16 @@ def _uncounted(candidate: Candidate) -> Iterator[Finding]:
 
 
 def _shortage(candidate: Candidate, memory: Memory) -> Iterator[Finding]:
-    asked = candidate.request.max_running_requests
+    asked, held = candidate.request.max_running_requests, memory.requests
     if memory.headroom < 0:
         yield _too_large(candidate, memory)
-    elif memory.requests < asked:
-        held, tokens = memory.requests, candidate.context_tokens
+    elif held < asked:
+        what = f"1 request of {candidate.context_tokens} tokens fits"
+        if held > 1:
+            what = f"{held} requests of {candidate.context_tokens} tokens fit"
         problem = (
-            f"{held} request{'' if held == 1 else 's'} of {tokens} tokens fit at once ({size(memory.cache_per_request)} "
-            f"each, in {size(memory.cache)}); more of them wait, or are taken back and computed again"
+            f"{what} at once ({size(memory.cache_per_request)} each, in {size(memory.cache)}); "
+            "more of them wait, or are taken back and computed again"
         )
         remedy = _would_fit((f"{keys.REQUESTS} {held}", *changes(candidate, asked)))
         yield warning(keys.REQUESTS, asked, problem, remedy)
@@ -119,18 +121,21 @@ def _shortage(candidate: Candidate, memory: Memory) -> Iterator[Finding]:
 
 def _too_large(candidate: Candidate, memory: Memory) -> Finding:
     request = candidate.request
-    problem = (
-        f"weights ({size(memory.weights)}), keys and values of one request of {candidate.context_tokens} tokens "
-        f"({size(memory.cache_per_request)}), intermediate results ({size(memory.activations)}) and overhead "
-        f"({size(memory.overhead)}) are {size(-memory.headroom)} more than the {size(memory.budget)} that may be filled"
-    )
+    parts = {
+        "weights": memory.weights,
+        f"keys and values of one request of {candidate.context_tokens} tokens": memory.cache_per_request,
+        "intermediate results": memory.activations,
+        "overhead": memory.overhead,
+        "reserve": memory.reserve,
+    }
+    listed = ", ".join(f"{name} {size(amount)}" for name, amount in parts.items() if amount)
+    problem = f"{size(-memory.headroom)} are missing: {size(memory.budget)} may be filled, and there are {listed}"
     remedy = _would_fit(changes(candidate, 1))
     if request.accelerator is None:
         return error(keys.MEMORY, size(request.memory_bytes), problem, remedy)
     count = request.gpus_per_replica
-    return error(
-        keys.GPU, request.accelerator.name, f"on {'it' if count == 1 else f'each of {count}'}, {problem}", remedy
-    )
+    where = request.accelerator.name if count == 1 else f"{request.accelerator.name}, {count} of them"
+    return error(keys.GPU, where, problem if count == 1 else f"on each, {problem}", remedy)
 
 
 def _would_fit(choices: tuple[str, ...]) -> str:
@@ -141,4 +146,4 @@ def _would_fit(choices: tuple[str, ...]) -> str:
 
 def size(amount: int) -> str:
     """Bytes as a message shows them."""
-    return f"{amount / GIB:.1f} GiB"
+    return f"{amount / GIB:.1f} GiB" if amount >= GIB else f"{amount / MIB:.0f} MiB"

@@ -75,7 +75,9 @@ def _smallest(candidate: Candidate, choices: Iterable[_Choice], requests: int) -
 
 def _memory_limit(candidate: Candidate, requests: int) -> str:
     """The whole GiB that the pod needs, as a Kubernetes quantity."""
-    memory = candidate.memory()
-    missing = requests * memory.cache_per_request - memory.cache
-    needed = (memory.budget + missing) / candidate.request.memory_share
-    return f"{-int(-needed // GIB)}Gi"
+    limit = candidate.request.memory_bytes // GIB
+    while True:
+        limit += 1
+        request = replace(candidate.request, memory_limit_bytes=limit * GIB)
+        if replace(candidate, request=request).memory().requests >= requests:
+            return f"{limit}Gi"

@@ -182,8 +182,9 @@ def test_a_model_for_images_is_its_language_model_and_says_what_is_not_counted()
         ("gemma3_text", {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 256),
     ],
 )
-def test_the_limit_counts_stretched_positions(family: str, keys: Config, tokens: int) -> None:
-    assert architecture(config_of(family) | keys).context_tokens == tokens
+def test_scaled_positions_stretch_the_limit(family: str, keys: Config, tokens: int) -> None:
+    read = architecture(config_of(family) | keys)
+    assert (read.context_tokens, read.stretched_context_tokens) == (256, tokens)
 
 
 @pytest.mark.parametrize(

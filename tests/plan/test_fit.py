@@ -95,7 +95,7 @@ def test_what_fits_has_nothing_to_say_and_shows_its_sum() -> None:
     memory = fit.memory
     assert memory is not None
     assert memory.cache_per_request == GIB
-    parts = memory.weights + memory.activations + memory.overhead + memory.cache_per_request
+    parts = memory.weights + memory.activations + memory.overhead + memory.reserve + memory.cache_per_request
     assert parts + memory.headroom == memory.budget <= 0.9 * find_gpu("A100-80GB").memory_bytes
     assert fit.max_requests == memory.requests >= 16
     assert fit.context_tokens == 8192
@@ -118,7 +118,7 @@ def test_one_request_that_does_not_fit_is_an_error_with_what_would() -> None:
     finding = only(fit, Severity.ERROR)
     assert fit.verdict is Verdict.DOES_NOT_FIT
     assert (finding.key, finding.value) == ("gpus.model", "H100-80GB")
-    assert "weights (131.4 GiB)" in finding.problem
+    assert "weights 131.4 GiB, keys and values of one request of 8192 tokens 2.5 GiB" in finding.problem
     assert finding.remedy == "Would fit: gpus.count 2; or gpus.model B200."
 
 
@@ -251,6 +251,15 @@ def test_what_goes_together_is_let_alone(asked: FitRequest) -> None:
     assert [error.key for error in errors if error.key != "gpus.model"] == []
 
 
+def test_our_server_knows_the_models_own_limit_and_vllm_a_stretched_one() -> None:
+    stretched = LLAMA_8B | {"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 4.0}}
+    limits = [
+        check_fit(request(stretched, runtime=runtime, max_model_len=None)).context_tokens
+        for runtime in ("transformers", "vllm")
+    ]
+    assert limits == [4096, 16384]
+
+
 def test_mxfp4_is_a_quarter_in_vllm_and_unpacked_with_us() -> None:
     packed, unpacked = (
         check_fit(request(GPT_OSS | MXFP4, runtime=runtime)).memory for runtime in ("vllm", "transformers")
@@ -268,10 +277,10 @@ def test_the_cpu_is_compared_with_the_pods_limit() -> None:
     fit = check_fit(request(LLAMA_8B, None, runtime="transformers", max_running_requests=2))
     finding = only(fit, Severity.ERROR)
     assert (finding.key, finding.value) == ("resources.memory_limit", "8.0 GiB")
-    assert finding.remedy == "Would fit: resources.memory_limit 19Gi."
-    enough = request(LLAMA_8B, None, runtime="transformers", max_running_requests=1, memory_limit_bytes=19 * GIB)
+    assert finding.remedy == "Would fit: resources.memory_limit 18Gi."
+    enough = request(LLAMA_8B, None, runtime="transformers", max_running_requests=1, memory_limit_bytes=18 * GIB)
     assert check_fit(enough).verdict is Verdict.FITS
-    too_small = check_fit(replace(enough, memory_limit_bytes=18 * GIB))
+    too_small = check_fit(replace(enough, memory_limit_bytes=17 * GIB))
     assert too_small.verdict is Verdict.DOES_NOT_FIT
 
 
