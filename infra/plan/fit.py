@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from infra.gpus import GIB
 from infra.plan import keys
-from infra.plan.architecture import CHECKED_FAMILIES, UnknownArchitecture, read_architecture, text_config
+from infra.plan.architecture import CHECKED_FAMILIES, TEXT_GROUPS, UnknownArchitecture, read_architecture, text_config
 from infra.plan.candidate import Candidate, FitRequest
 from infra.plan.compatibility import incompatibilities
 from infra.plan.findings import Finding, Severity, error, warning
@@ -50,9 +50,7 @@ def check_fit(request: FitRequest) -> Fit:
     try:
         known = _read(request)
     except ModelConfigError as fault:
-        remedy = "Take config.json from the model's repository as it is."
-        finding = error(f"{keys.CONFIG}: {fault.key}", fault.value, fault.problem, remedy)
-        return Fit(verdict=Verdict.NOT_CHECKED, findings=(finding,))
+        return Fit(verdict=Verdict.NOT_CHECKED, findings=(_unreadable(request, fault),))
     if isinstance(known, Finding):
         return Fit(verdict=Verdict.NOT_CHECKED, findings=(known,))
     memory = known.memory()
@@ -88,6 +86,15 @@ def _read(request: FitRequest) -> Candidate | Finding:
         published=published,
         stored_dtype=published_dtype(outer, text),
     )
+
+
+def _unreadable(request: FitRequest, fault: ModelConfigError) -> Finding:
+    key = f"{keys.CONFIG}: {fault.key}"
+    if fault.value is None and any(group in request.config for group in TEXT_GROUPS):
+        # Models for images often leave out of the language model's group what transformers has as a default.
+        remedy = "Write the key into the group, or compare the size of the weights with the memory yourself."
+        return warning(key, None, f"fit not checked: {fault.problem}", remedy)
+    return error(key, fault.value, fault.problem, "Take config.json from the model's repository as it is.")
 
 
 def _verdict(findings: tuple[Finding, ...], memory: Memory, requests: int) -> Verdict:

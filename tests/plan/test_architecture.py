@@ -171,6 +171,15 @@ def test_a_model_for_images_is_its_language_model_and_says_what_is_not_counted()
     assert read.parameters == architecture(config_of("gemma3_text")).parameters
 
 
+def test_a_short_group_means_the_familys_defaults(build: Build) -> None:
+    """As Gemma 3 is published: the group of its language model has few keys."""
+    group = {"hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 7, "sliding_window": 1024}
+    built = build(group | {"model_type": "gemma3_text"})
+    read = architecture({"model_type": "gemma3", "text_config": group})
+    assert read.parameters == sum(parameter.numel() for parameter in built.parameters())
+    assert read.windows == (1024,) * 5 + (None, 1024)
+
+
 @pytest.mark.parametrize(
     ("family", "keys", "tokens"),
     [

@@ -294,6 +294,12 @@ def test_the_cpu_is_compared_with_the_pods_limit() -> None:
             "model.config_file: quantization_config",
             "fit not checked",
         ),
+        (
+            {"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}},
+            "warning",
+            "model.config_file: hidden_size",
+            "fit not checked: is missing",
+        ),
         (LLAMA_8B | {"num_hidden_layers": None}, "error", "model.config_file: num_hidden_layers", "is missing"),
         (LLAMA_8B | {"torch_dtype": "int3"}, "error", "model.config_file: torch_dtype", "is none of float32"),
     ],
