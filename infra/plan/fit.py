@@ -18,7 +18,7 @@ from infra.plan.findings import Finding, Severity, error, warning
 from infra.plan.memory import MIB, Memory
 from infra.plan.model_config import ModelConfig, ModelConfigError
 from infra.plan.number_format import UnknownQuantization, published_dtype, published_quantization
-from infra.plan.remedies import changes
+from infra.plan.remedies import Change, changes
 
 
 class Verdict(StrEnum):
@@ -43,6 +43,8 @@ class Fit:
     """The most with which the configured number of requests is held at once; 0 where not even one token each is."""
     max_requests: int | None = None
     """Requests of full length that are held at once."""
+    would_fit: tuple[Change, ...] = ()
+    """Where memory is short: what would fit, each by itself."""
 
 
 def check_fit(request: FitRequest) -> Fit:
@@ -54,7 +56,10 @@ def check_fit(request: FitRequest) -> Fit:
     if isinstance(known, Finding):
         return Fit(verdict=Verdict.NOT_CHECKED, findings=(known,))
     memory = known.memory()
-    findings = (*incompatibilities(known), *_uncounted(known), *_shortage(known, memory))
+    # Without room for one request that is what is sought, and else room for all of them.
+    sought = 1 if memory.headroom < 0 else request.max_running_requests
+    would_fit = changes(known, sought) if memory.requests < sought else ()
+    findings = (*incompatibilities(known), *_uncounted(known), *_shortage(known, memory, would_fit))
     return Fit(
         verdict=_verdict(findings, memory, request.max_running_requests),
         findings=findings,
@@ -63,6 +68,7 @@ def check_fit(request: FitRequest) -> Fit:
         context_tokens=known.context_tokens,
         max_context_tokens=known.longest(request.max_running_requests),
         max_requests=memory.requests,
+        would_fit=would_fit,
     )
 
 
@@ -110,10 +116,10 @@ def _uncounted(candidate: Candidate) -> Iterator[Finding]:
         yield warning(f"{keys.CONFIG}", ", ".join(parts), problem, "Leave memory for the rest.")
 
 
-def _shortage(candidate: Candidate, memory: Memory) -> Iterator[Finding]:
+def _shortage(candidate: Candidate, memory: Memory, would_fit: tuple[Change, ...]) -> Iterator[Finding]:
     asked, held = candidate.request.max_running_requests, memory.requests
     if memory.headroom < 0:
-        yield _too_large(candidate, memory)
+        yield _too_large(candidate, memory, would_fit)
     elif held < asked:
         what = f"1 request of {candidate.context_tokens} tokens fits"
         if held > 1:
@@ -122,11 +128,10 @@ def _shortage(candidate: Candidate, memory: Memory) -> Iterator[Finding]:
             f"{what} at once ({size(memory.cache_per_request)} each, in {size(memory.cache)}); "
             "more of them wait, or are taken back and computed again"
         )
-        remedy = _would_fit((f"{keys.REQUESTS} {held}", *changes(candidate, asked)))
-        yield warning(keys.REQUESTS, asked, problem, remedy)
+        yield warning(keys.REQUESTS, asked, problem, _remedy(would_fit))
 
 
-def _too_large(candidate: Candidate, memory: Memory) -> Finding:
+def _too_large(candidate: Candidate, memory: Memory, would_fit: tuple[Change, ...]) -> Finding:
     request = candidate.request
     parts = {
         "weights": memory.weights,
@@ -137,7 +142,7 @@ def _too_large(candidate: Candidate, memory: Memory) -> Finding:
     }
     listed = ", ".join(f"{name} {size(amount)}" for name, amount in parts.items() if amount)
     problem = f"{size(-memory.headroom)} are missing: {size(memory.budget)} may be filled, and there are {listed}"
-    remedy = _would_fit(changes(candidate, 1))
+    remedy = _remedy(would_fit)
     if request.accelerator is None:
         return error(keys.MEMORY, size(request.memory_bytes), problem, remedy)
     count = request.gpus_per_replica
@@ -145,10 +150,10 @@ def _too_large(candidate: Candidate, memory: Memory) -> Finding:
     return error(keys.GPU, where, problem if count == 1 else f"on each, {problem}", remedy)
 
 
-def _would_fit(choices: tuple[str, ...]) -> str:
-    if not choices:
+def _remedy(would_fit: tuple[Change, ...]) -> str:
+    if not would_fit:
         return "No GPU of the table holds it: use a smaller or a quantised model."
-    return f"Would fit: {'; or '.join(choices)}."
+    return f"Would fit: {'; or '.join(change.text for change in would_fit)}."
 
 
 def size(amount: int) -> str:

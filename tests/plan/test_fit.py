@@ -1,16 +1,21 @@
 """The verdict on a model and its GPUs, and what is said about it."""
 
 from dataclasses import replace
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+import yaml
 
-from infra.gpus import GIB, find_gpu
+from infra.gpus import GIB, GPUS, Accelerator, find_gpu
 from infra.plan.candidate import FitRequest
 from infra.plan.findings import Finding, Severity
 from infra.plan.fit import Fit, Verdict, check_fit
 
 Config = dict[str, Any]
+
+PUBLISHED: list[Config] = yaml.safe_load(Path(__file__).with_name("published_models.yaml").read_text())
 
 LLAMA_8B: Config = {
     "model_type": "llama",
@@ -122,24 +127,38 @@ def test_one_request_that_does_not_fit_is_an_error_with_what_would() -> None:
     assert finding.remedy == "Would fit: gpus.count 2; or gpus.model B200."
 
 
-@pytest.mark.parametrize(
-    ("asked", "change", "remedy"),
-    [
-        # Too long a request: a shorter one.
-        (request(LLAMA_8B, "L4", max_model_len=65536), {"max_model_len": 31000}, "server.max_model_len 3"),
-        # Weights that are too many by half: fp8, where the GPU computes it, and one more GPU.
-        (request(LLAMA_8B, "H100-80GB/1g.10gb"), {"quantization": "fp8", "max_model_len": 128}, "the slice 1g.20gb"),
-        (request(QWEN_MOE, "L40S", max_running_requests=1), {"quantization": "fp8"}, "server.quantization fp8"),
-        (request(QWEN_MOE, "L40S", max_running_requests=1), {"gpus_per_replica": 2}, "gpus.count 2"),
-        (request(QWEN_MOE, "L40S", max_running_requests=1), {"gpu": find_gpu("A100-80GB")}, "gpus.model A100-80GB"),
-    ],
-)
-def test_what_is_said_to_fit_does(asked: FitRequest, change: dict[str, Any], remedy: str) -> None:
-    fit = check_fit(asked)
-    assert fit.verdict is Verdict.DOES_NOT_FIT
-    assert remedy in only(fit, Severity.ERROR).remedy
-    if "1g" not in remedy:
-        assert check_fit(replace(asked, **change)).verdict is not Verdict.DOES_NOT_FIT
+def any_request(random: Random) -> FitRequest:
+    accelerators: list[Accelerator] = [
+        *GPUS.values(),
+        *(slice_ for gpu in GPUS.values() for slice_ in gpu.mig.values()),
+    ]
+    on_gpu = random.random() < 0.8
+    return FitRequest(
+        config=random.choice(PUBLISHED)["config"],
+        runtime=random.choice(["vllm", "transformers"]),
+        gpu=random.choice(accelerators),
+        gpus_per_replica=random.choice([1, 1, 2, 4, 8]) if on_gpu else 0,
+        memory_limit_bytes=random.choice([2, 8, 64, 200]) * GIB,
+        max_running_requests=random.choice([1, 4, 16, 64]),
+        max_model_len=random.choice([None, 1000]),
+    )
+
+
+def test_whatever_is_said_to_fit_does() -> None:
+    """Published models on any GPU, slice or pod: every suggestion, followed, holds what was asked."""
+    random = Random(4)
+    followed = 0
+    for _ in range(150):
+        asked = any_request(random)
+        fit = check_fit(asked)
+        assert fit.memory is not None
+        for change in fit.would_fit:
+            needed = 1 if fit.memory.headroom < 0 else change.request.max_running_requests
+            changed = check_fit(change.request)
+            assert changed.max_requests is not None
+            assert changed.max_requests >= needed, (asked, change.text)
+            followed += 1
+    assert followed > 100
 
 
 def test_a_bigger_slice_is_the_smallest_that_holds_it() -> None:
