@@ -9,11 +9,11 @@ from infra.config.schema import Model, StackConfig, VllmRuntime
 from infra.findings import Finding, Severity
 from infra.gpus import Accelerator, find_gpu
 from infra.plan import cost, examples, rollouts, timing
-from infra.plan.candidate import DEFAULT_MEMORY_SHARE, FitRequest
 from infra.plan.cost import GpuCost, gpu_cost
-from infra.plan.fit import Fit, check_fit
+from infra.plan.fit.candidate import DEFAULT_MEMORY_SHARE, FitRequest
+from infra.plan.fit.check import Fit, check_fit
+from infra.plan.fit.number_format import Method
 from infra.plan.model_files import ROOT, read_config
-from infra.plan.number_format import Method
 from infra.plan.timing import ColdStart, cold_start
 from infra.quantity import bytes_of
 

@@ -2,7 +2,7 @@
 
 from infra.config.schema import Model, StackConfig
 from infra.plan.cost import GpuCost
-from infra.plan.fit import Fit, Verdict
+from infra.plan.fit.check import Fit, Verdict
 from infra.plan.plan import ModelPlan, Plan
 from infra.plan.timing import ColdStart
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, DynamicCache
 
-from infra.plan.architecture import Architecture, UnknownArchitecture, read_architecture
-from infra.plan.families import FAMILIES, never
-from infra.plan.model_config import ModelConfigError
+from infra.plan.fit.architecture import Architecture, UnknownArchitecture, read_architecture
+from infra.plan.fit.families import FAMILIES, never
+from infra.plan.fit.model_config import ModelConfigError
 
 Config = dict[str, Any]
 Build = Callable[..., Any]
@@ -171,6 +171,15 @@ def test_a_model_for_images_is_its_language_model_and_says_what_is_not_counted()
     assert read.parameters == architecture(config_of("gemma3_text")).parameters
 
 
+def test_a_short_group_means_the_familys_defaults(build: Build) -> None:
+    """As Gemma 3 is published: the group of its language model has few keys."""
+    group = {"hidden_size": 64, "intermediate_size": 112, "num_hidden_layers": 7, "sliding_window": 1024}
+    built = build(group | {"model_type": "gemma3_text"})
+    read = architecture({"model_type": "gemma3", "text_config": group})
+    assert read.parameters == sum(parameter.numel() for parameter in built.parameters())
+    assert read.windows == (1024,) * 5 + (None, 1024)
+
+
 @pytest.mark.parametrize(
     ("family", "keys", "tokens"),
     [
@@ -182,8 +191,9 @@ def test_a_model_for_images_is_its_language_model_and_says_what_is_not_counted()
         ("gemma3_text", {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 256),
     ],
 )
-def test_the_limit_counts_stretched_positions(family: str, keys: Config, tokens: int) -> None:
-    assert architecture(config_of(family) | keys).context_tokens == tokens
+def test_scaled_positions_stretch_the_limit(family: str, keys: Config, tokens: int) -> None:
+    read = architecture(config_of(family) | keys)
+    assert (read.context_tokens, read.stretched_context_tokens) == (256, tokens)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from torch.utils._pytree import tree_iter
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from infra.gpus import GIB
-from infra.plan.architecture import Architecture, Matrix, read_architecture
-from infra.plan.memory import (
+from infra.plan.fit.architecture import Architecture, Matrix, read_architecture
+from infra.plan.fit.memory import (
+    CUDA_CONTEXT_BYTES,
     Replica,
     activation_bytes,
+    budget_bytes,
     cache_bytes,
     cached_numbers,
     longest_request,
@@ -24,8 +26,8 @@ from infra.plan.memory import (
     overhead_bytes,
     weight_bytes,
 )
-from infra.plan.number_format import Quantization, while_loading
-from infra.plan.runtimes import RUNTIMES, RuntimeName
+from infra.plan.fit.number_format import Quantization, while_loading
+from infra.plan.fit.runtimes import RUNTIMES, RuntimeName
 
 Config = dict[str, Any]
 
@@ -76,7 +78,6 @@ def test_keys_and_values_take_whole_pages() -> None:
     assert cache_bytes(replica(LLAMA), 4096) == 4096 * token
     assert cache_bytes(replica(LLAMA), 4097) == (4096 + 16) * token
     assert cache_bytes(replica(LLAMA, "transformers"), 4097) == (4096 + 256) * token
-    assert cache_bytes(replica(LLAMA, "transformers", gpus=0), 4097) == (4096 + 16) * token
 
 
 def test_a_window_bounds_what_a_layer_keeps() -> None:
@@ -140,6 +141,41 @@ def test_embedding_and_head_are_not_quantised() -> None:
 def test_overhead_is_a_process_on_the_cpu_and_more_with_several_gpus() -> None:
     alone, together, cpu = (overhead_bytes(replica(LLAMA, gpus=count)) for count in (1, 2, 0))
     assert max(alone, cpu) < GIB < together
+
+
+def test_vllm_fills_its_share_and_leaves_the_context_of_cuda() -> None:
+    assert budget_bytes(replica(LLAMA), 40 * GIB, 0.9) == 36 * GIB
+    assert budget_bytes(replica(LLAMA), 40 * GIB, 1.0) == 40 * GIB - CUDA_CONTEXT_BYTES
+
+
+def test_our_server_takes_what_is_free_and_keeps_a_part_of_it() -> None:
+    gpu = replica(LLAMA, "transformers")
+    memory = measure(gpu, budget=budget_bytes(gpu, 40 * GIB, 0.9), tokens=8192)
+    assert memory.budget == 40 * GIB - CUDA_CONTEXT_BYTES
+    rest = memory.budget - memory.weights - memory.activations - memory.overhead
+    assert memory.cache == pytest.approx(0.92 * 7 / 8 * rest)
+    cpu = replica(LLAMA, "transformers", gpus=0)
+    memory = measure(cpu, budget=budget_bytes(cpu, 40 * GIB, 0.9), tokens=8192)
+    assert memory.budget == 40 * GIB
+    assert memory.cache == pytest.approx(0.6 * 7 / 8 * (memory.budget - memory.weights - memory.overhead))
+
+
+def test_the_parts_are_those_of_the_server() -> None:
+    server = pytest.importorskip("service.engine.memory", reason="the engine of this checkout has no such module")
+    ours = RUNTIMES["transformers"]
+    assert ours.cache_share == server.CUDA_SHARE * (1 - server.PREFIX_SHARE)
+    assert ours.cpu_cache_share == server.CPU_SHARE * (1 - server.PREFIX_SHARE)
+    assert ours.page_tokens == server.SMALLEST_REGION
+    cpu = replica(LLAMA, "transformers", gpus=0)
+    memory = measure(cpu, budget=40 * GIB, tokens=8192)
+    running, _ = server.plan(
+        memory.budget - memory.weights - memory.overhead,
+        cache_bytes(cpu, 256) // 256,
+        context_tokens=8192,
+        max_running=1000,
+        share=server.CPU_SHARE,
+    )
+    assert memory.requests == running // 8192
 
 
 def test_the_longest_request_is_the_last_that_fits() -> None:

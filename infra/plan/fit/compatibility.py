@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from infra.findings import Finding, Severity, error, warning
 from infra.gpus import MigProfile, computes_bfloat16, computes_fp8
-from infra.plan import keys
-from infra.plan.candidate import Candidate
-from infra.plan.number_format import Method
+from infra.plan.fit import keys
+from infra.plan.fit.candidate import Candidate
+from infra.plan.fit.number_format import Method
 
 # From which compute capability on vLLM has kernels for weights of this method.
 COMPUTES_SINCE: dict[Method, tuple[int, int]] = {
@@ -32,7 +32,7 @@ def works(candidate: Candidate) -> bool:
 
 
 def _length(candidate: Candidate) -> Iterator[Finding]:
-    asked, own = candidate.request.max_model_len, candidate.architecture.context_tokens
+    asked, own = candidate.request.max_model_len, candidate.own_context_tokens
     if asked is not None and asked > own:
         problem = f"is more than the {own} tokens that the model was made for"
         yield error(keys.LENGTH, asked, problem, f"Set it to {own} at most, or leave it out.")

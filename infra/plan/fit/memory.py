@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from infra.gpus import GIB
-from infra.plan.architecture import Architecture, Matrix
-from infra.plan.number_format import BYTES, Dtype, Quantization
-from infra.plan.runtimes import RuntimeMemory
+from infra.plan.fit.architecture import Architecture, Matrix
+from infra.plan.fit.number_format import BYTES, Dtype, Quantization
+from infra.plan.fit.runtimes import RuntimeRules
 
 MIB = 2**20
 
@@ -42,7 +42,7 @@ class Replica:
     """A model as one replica runs it."""
 
     architecture: Architecture
-    runtime: RuntimeMemory
+    runtime: RuntimeRules
     gpus: int
     """0 for a replica on the CPU."""
     weight_dtype: Dtype
@@ -55,10 +55,6 @@ class Replica:
     def ranks(self) -> int:
         """Processes among which the model is divided."""
         return max(self.gpus, 1)
-
-    @property
-    def page_tokens(self) -> int:
-        return self.runtime.page_tokens if self.gpus else self.runtime.page_tokens_cpu
 
 
 def weight_bytes(replica: Replica) -> int:
@@ -99,17 +95,17 @@ def cached_numbers(replica: Replica) -> int:
 
 def cache_bytes(replica: Replica, tokens: int) -> int:
     """Bytes for the keys and values of one request of ``tokens`` tokens on one GPU."""
-    page_bytes = replica.page_tokens * cached_numbers(replica) * BYTES[replica.weight_dtype]
+    page_bytes = replica.runtime.page_tokens * cached_numbers(replica) * BYTES[replica.weight_dtype]
     pages = sum(_pages(replica, tokens, window) for window in replica.architecture.windows)
     return pages * page_bytes
 
 
 def _pages(replica: Replica, tokens: int, window: int | None) -> int:
-    pages = math.ceil(tokens / replica.page_tokens)
+    pages = math.ceil(tokens / replica.runtime.page_tokens)
     if window is None or not replica.runtime.window_bounds_cache:
         return pages
     # The first token of a step still sees the window before it, and the window need not begin with a page.
-    kept = math.ceil((window - 1 + replica.prefill_tokens) / replica.page_tokens) + 1
+    kept = math.ceil((window - 1 + replica.prefill_tokens) / replica.runtime.page_tokens) + 1
     return min(pages, kept)
 
 
@@ -160,10 +156,10 @@ def overhead_bytes(replica: Replica) -> int:
     return LIBRARIES_BYTES + GRAPHS_BYTES + (COLLECTIVES_BYTES if replica.gpus > 1 else 0)
 
 
-def budget_bytes(memory_bytes: int, share: float, *, gpu: bool) -> int:
-    """What of the memory may be filled."""
-    shared = int(memory_bytes * share)
-    return min(shared, memory_bytes - CUDA_CONTEXT_BYTES) if gpu else shared
+def budget_bytes(replica: Replica, memory_bytes: int, share: float) -> int:
+    """What of the memory may be filled; ``share`` is what the runtime is told, if it is."""
+    free = memory_bytes - (CUDA_CONTEXT_BYTES if replica.gpus else 0)
+    return min(int(memory_bytes * share), free) if replica.runtime.fills_a_share else free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,14 +170,17 @@ class Memory:
     """What may be filled."""
     weights: int
     activations: int
+    """Intermediate results."""
     overhead: int
+    reserve: int
+    """What the runtime keeps of the rest for its prefix cache, and free."""
     cache_per_request: int
     """Keys and values of one request of full length."""
 
     @property
     def cache(self) -> int:
         """What is left for keys and values; negative where the rest does not fit by itself."""
-        return self.budget - self.weights - self.activations - self.overhead
+        return self.budget - self.weights - self.activations - self.overhead - self.reserve
 
     @property
     def requests(self) -> int:
@@ -196,13 +195,23 @@ class Memory:
 
 def measure(replica: Replica, *, budget: int, tokens: int) -> Memory:
     """Every part for requests of ``tokens`` tokens."""
+    weights, activations, overhead = weight_bytes(replica), activation_bytes(replica), overhead_bytes(replica)
     return Memory(
         budget=budget,
-        weights=weight_bytes(replica),
-        activations=activation_bytes(replica),
-        overhead=overhead_bytes(replica),
+        weights=weights,
+        activations=activations,
+        overhead=overhead,
+        reserve=_reserve(replica, budget - weights - overhead, activations),
         cache_per_request=cache_bytes(replica, tokens),
     )
+
+
+def _reserve(replica: Replica, rest: int, activations: int) -> int:
+    """What is not for running requests, besides intermediate results, of what weights and overhead leave."""
+    if replica.gpus:
+        return max(0, math.ceil((rest - activations) * (1 - replica.runtime.cache_share)))
+    # Intermediate results are part of what is kept, as long as they fit into it.
+    return max(0, math.ceil(rest * (1 - replica.runtime.cpu_cache_share)) - activations)
 
 
 def longest_request(replica: Replica, *, available: int, requests: int, limit: int) -> int:

@@ -11,14 +11,20 @@ from enum import StrEnum
 
 from infra.findings import Finding, Severity, error, warning
 from infra.gpus import GIB
-from infra.plan import keys
-from infra.plan.architecture import CHECKED_FAMILIES, UnknownArchitecture, read_architecture, text_config
-from infra.plan.candidate import Candidate, FitRequest
-from infra.plan.compatibility import incompatibilities
-from infra.plan.memory import Memory
-from infra.plan.model_config import ModelConfig, ModelConfigError
-from infra.plan.number_format import UnknownQuantization, published_dtype, published_quantization
-from infra.plan.remedies import changes
+from infra.plan.fit import keys
+from infra.plan.fit.architecture import (
+    CHECKED_FAMILIES,
+    TEXT_GROUPS,
+    UnknownArchitecture,
+    read_architecture,
+    text_config,
+)
+from infra.plan.fit.candidate import Candidate, FitRequest
+from infra.plan.fit.compatibility import incompatibilities
+from infra.plan.fit.memory import MIB, Memory
+from infra.plan.fit.model_config import ModelConfig, ModelConfigError
+from infra.plan.fit.number_format import UnknownQuantization, published_dtype, published_quantization
+from infra.plan.fit.remedies import Change, changes
 
 
 class Verdict(StrEnum):
@@ -43,6 +49,8 @@ class Fit:
     """The most with which the configured number of requests is held at once; 0 where not even one token each is."""
     max_requests: int | None = None
     """Requests of full length that are held at once."""
+    would_fit: tuple[Change, ...] = ()
+    """Where memory is short: what would fit, each by itself."""
 
 
 def check_fit(request: FitRequest) -> Fit:
@@ -50,13 +58,14 @@ def check_fit(request: FitRequest) -> Fit:
     try:
         known = _read(request)
     except ModelConfigError as fault:
-        remedy = "Take config.json from the model's repository as it is."
-        finding = error(f"{keys.CONFIG}: {fault.key}", fault.value, fault.problem, remedy)
-        return Fit(verdict=Verdict.NOT_CHECKED, findings=(finding,))
+        return Fit(verdict=Verdict.NOT_CHECKED, findings=(_unreadable(request, fault),))
     if isinstance(known, Finding):
         return Fit(verdict=Verdict.NOT_CHECKED, findings=(known,))
     memory = known.memory()
-    findings = (*incompatibilities(known), *_uncounted(known), *_shortage(known, memory))
+    # Without room for one request that is what is sought, and else room for all of them.
+    sought = 1 if memory.headroom < 0 else request.max_running_requests
+    would_fit = changes(known, sought) if memory.requests < sought else ()
+    findings = (*incompatibilities(known), *_uncounted(known), *_shortage(known, memory, would_fit))
     return Fit(
         verdict=_verdict(findings, memory, request.max_running_requests),
         findings=findings,
@@ -65,6 +74,7 @@ def check_fit(request: FitRequest) -> Fit:
         context_tokens=known.context_tokens,
         max_context_tokens=known.longest(request.max_running_requests),
         max_requests=memory.requests,
+        would_fit=would_fit,
     )
 
 
@@ -90,6 +100,15 @@ def _read(request: FitRequest) -> Candidate | Finding:
     )
 
 
+def _unreadable(request: FitRequest, fault: ModelConfigError) -> Finding:
+    key = f"{keys.CONFIG}: {fault.key}"
+    if fault.value is None and any(group in request.config for group in TEXT_GROUPS):
+        # Models for images often leave out of the language model's group what transformers has as a default.
+        remedy = "Write the key into the group, or compare the size of the weights with the memory yourself."
+        return warning(key, None, f"fit not checked: {fault.problem}", remedy)
+    return error(key, fault.value, fault.problem, "Take config.json from the model's repository as it is.")
+
+
 def _verdict(findings: tuple[Finding, ...], memory: Memory, requests: int) -> Verdict:
     if any(finding.severity is Severity.ERROR for finding in findings):
         return Verdict.DOES_NOT_FIT
@@ -103,42 +122,46 @@ def _uncounted(candidate: Candidate) -> Iterator[Finding]:
         yield warning(f"{keys.CONFIG}", ", ".join(parts), problem, "Leave memory for the rest.")
 
 
-def _shortage(candidate: Candidate, memory: Memory) -> Iterator[Finding]:
-    asked = candidate.request.max_running_requests
+def _shortage(candidate: Candidate, memory: Memory, would_fit: tuple[Change, ...]) -> Iterator[Finding]:
+    asked, held = candidate.request.max_running_requests, memory.requests
     if memory.headroom < 0:
-        yield _too_large(candidate, memory)
-    elif memory.requests < asked:
-        held, tokens = memory.requests, candidate.context_tokens
+        yield _too_large(candidate, memory, would_fit)
+    elif held < asked:
+        what = f"1 request of {candidate.context_tokens} tokens fits"
+        if held > 1:
+            what = f"{held} requests of {candidate.context_tokens} tokens fit"
         problem = (
-            f"{held} request{'' if held == 1 else 's'} of {tokens} tokens fit at once ({size(memory.cache_per_request)} "
-            f"each, in {size(memory.cache)}); more of them wait, or are taken back and computed again"
+            f"{what} at once ({size(memory.cache_per_request)} each, in {size(memory.cache)}); "
+            "more of them wait, or are taken back and computed again"
         )
-        remedy = _would_fit((f"{keys.REQUESTS} {held}", *changes(candidate, asked)))
-        yield warning(keys.REQUESTS, asked, problem, remedy)
+        yield warning(keys.REQUESTS, asked, problem, _remedy(would_fit))
 
 
-def _too_large(candidate: Candidate, memory: Memory) -> Finding:
+def _too_large(candidate: Candidate, memory: Memory, would_fit: tuple[Change, ...]) -> Finding:
     request = candidate.request
-    problem = (
-        f"weights ({size(memory.weights)}), keys and values of one request of {candidate.context_tokens} tokens "
-        f"({size(memory.cache_per_request)}), intermediate results ({size(memory.activations)}) and overhead "
-        f"({size(memory.overhead)}) are {size(-memory.headroom)} more than the {size(memory.budget)} that may be filled"
-    )
-    remedy = _would_fit(changes(candidate, 1))
+    parts = {
+        "weights": memory.weights,
+        f"keys and values of one request of {candidate.context_tokens} tokens": memory.cache_per_request,
+        "intermediate results": memory.activations,
+        "overhead": memory.overhead,
+        "reserve": memory.reserve,
+    }
+    listed = ", ".join(f"{name} {size(amount)}" for name, amount in parts.items() if amount)
+    problem = f"{size(-memory.headroom)} are missing: {size(memory.budget)} may be filled, and there are {listed}"
+    remedy = _remedy(would_fit)
     if request.accelerator is None:
         return error(keys.MEMORY, size(request.memory_bytes), problem, remedy)
     count = request.gpus_per_replica
-    return error(
-        keys.GPU, request.accelerator.name, f"on {'it' if count == 1 else f'each of {count}'}, {problem}", remedy
-    )
+    where = request.accelerator.name if count == 1 else f"{request.accelerator.name}, {count} of them"
+    return error(keys.GPU, where, problem if count == 1 else f"on each, {problem}", remedy)
 
 
-def _would_fit(choices: tuple[str, ...]) -> str:
-    if not choices:
+def _remedy(would_fit: tuple[Change, ...]) -> str:
+    if not would_fit:
         return "No GPU of the table holds it: use a smaller or a quantised model."
-    return f"Would fit: {'; or '.join(choices)}."
+    return f"Would fit: {'; or '.join(change.text for change in would_fit)}."
 
 
 def size(amount: int) -> str:
     """Bytes as a message shows them."""
-    return f"{amount / GIB:.1f} GiB"
+    return f"{amount / GIB:.1f} GiB" if amount >= GIB else f"{amount / MIB:.0f} MiB"

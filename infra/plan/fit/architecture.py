@@ -1,6 +1,6 @@
 """What a model's config.json says of its size: parameters, and what the cache keeps for each token.
 
-The families are described in :mod:`infra.plan.families`. Everything here is exact for them; a ``model_type`` that is not
+The families are described in :mod:`infra.plan.fit.families`. Everything here is exact for them; a ``model_type`` that is not
 among them gives an :class:`UnknownArchitecture`, which is an answer and not a fault.
 """
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from infra.plan.families import FAMILIES, Family
-from infra.plan.model_config import ModelConfig, ModelConfigError
+from infra.plan.fit.families import FAMILIES, Family
+from infra.plan.fit.model_config import ModelConfig, ModelConfigError
 
 Part = Literal["embedding", "head", "attention", "network", "experts", "router"]
 CHECKED_FAMILIES = tuple(FAMILIES)
@@ -79,6 +79,8 @@ class Architecture:
     vocabulary: int
     context_tokens: int
     """Tokens of prompt and answer that the model was made for."""
+    stretched_context_tokens: int
+    """The same with what ``rope_scaling`` adds."""
     attention: Attention
     width: int
     """Inner width of the network of layers without experts; 0 where all have experts."""
@@ -179,7 +181,8 @@ class _Reader:
             model_type=self.model_type,
             hidden=self.hidden,
             vocabulary=self.vocabulary,
-            context_tokens=self.context_tokens(),
+            context_tokens=self.size("max_position_embeddings"),
+            stretched_context_tokens=self.stretched_context_tokens(),
             attention=self.attention,
             width=self.width,
             experts=self.experts,
@@ -252,7 +255,7 @@ class _Reader:
         # GPT-2 leaves it out for four times the hidden width.
         return self.config.whole(key, 4 * self.hidden if self.family.learned_positions else None)
 
-    def context_tokens(self) -> int:
+    def stretched_context_tokens(self) -> int:
         made_for = self.size("max_position_embeddings")
         scaling = self.config.group("rope_scaling") or self.config.group("rope_parameters")
         if scaling is None or not self.family.scaled_positions or not scaling.has("factor"):

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.gpus import Accelerator
-from infra.plan.architecture import Architecture
-from infra.plan.memory import Memory, Replica, budget_bytes, longest_request, measure
-from infra.plan.number_format import Dtype, Method, Quantization, while_loading
-from infra.plan.runtimes import LARGE_GPU_BYTES, RUNTIMES, RuntimeMemory, RuntimeName
+from infra.plan.fit.architecture import Architecture
+from infra.plan.fit.memory import Memory, Replica, budget_bytes, longest_request, measure
+from infra.plan.fit.number_format import Dtype, Method, Quantization, while_loading
+from infra.plan.fit.runtimes import LARGE_GPU_BYTES, RUNTIMES, RuntimeName, RuntimeRules
 
-# What a runtime is told to fill of a GPU's memory, or of the pod's.
+# What vLLM is told to fill of a GPU's memory.
 DEFAULT_MEMORY_SHARE = 0.9
 
 
@@ -37,6 +37,7 @@ class FitRequest:
     max_model_len: int | None = None
     """Tokens of prompt and answer; None: the model's own limit."""
     memory_share: float = DEFAULT_MEMORY_SHARE
+    """What vLLM is told to fill (``gpu_memory_utilization``); our server takes what is free."""
     prefill_tokens: int | None = None
     """Prompt tokens in one step; None: the runtime's default."""
 
@@ -77,7 +78,7 @@ class Candidate:
     """The number format of the checkpoint, where it is not quantised."""
 
     @property
-    def runtime(self) -> RuntimeMemory:
+    def runtime(self) -> RuntimeRules:
         return RUNTIMES[self.request.runtime]
 
     @property
@@ -87,8 +88,15 @@ class Candidate:
     @property
     def context_tokens(self) -> int:
         """Tokens of prompt and answer of the longest request."""
-        own = self.architecture.context_tokens
+        own = self.own_context_tokens
         return min(self.request.max_model_len or own, own)
+
+    @property
+    def own_context_tokens(self) -> int:
+        """The most tokens that the model was made for, as the runtime sees it."""
+        architecture = self.architecture
+        stretches = self.runtime.stretches_positions
+        return architecture.stretched_context_tokens if stretches else architecture.context_tokens
 
     @property
     def quantization(self) -> Quantization | None:
@@ -116,11 +124,11 @@ class Candidate:
 
     def memory(self) -> Memory:
         """Every part of the sum, for requests of full length."""
-        request = self.request
-        budget = budget_bytes(request.memory_bytes, request.memory_share, gpu=request.accelerator is not None)
-        return measure(self.replica, budget=budget, tokens=self.context_tokens)
+        replica = self.replica
+        budget = budget_bytes(replica, self.request.memory_bytes, self.request.memory_share)
+        return measure(replica, budget=budget, tokens=self.context_tokens)
 
     def longest(self, requests: int) -> int:
         """The most tokens with which that many requests are held at once; 0 where not even one token each is."""
-        limit = self.architecture.context_tokens
-        return longest_request(self.replica, available=self.memory().cache, requests=requests, limit=limit)
+        available = self.memory().cache
+        return longest_request(self.replica, available=available, requests=requests, limit=self.own_context_tokens)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from infra.plan.model_config import ModelConfig
+from infra.plan.fit.model_config import ModelConfig
 
 LayerRule = Callable[[ModelConfig, int], bool]
 """Whether something holds for a layer; layers are counted from 0."""
@@ -80,8 +80,6 @@ class Switch:
 
 NO = Switch(default=False)
 YES = Switch(default=True)
-
-
 ATTENTION_BIAS = Switch(default=False, key="attention_bias")
 MLP_BIAS = Switch(default=False, key="mlp_bias")
 
@@ -119,7 +117,9 @@ class Family:
     tied: bool = False
     """Whether the head is the embedding, where ``tie_word_embeddings`` is left out."""
     learned_positions: bool = False
+    """Whether positions have an embedding."""
     gated: bool = True
+    """Whether the network has two ways in, one of which scales the other."""
     free_heads: bool = True
     """Whether query heads can share keys and values, and a head be wider or narrower than its part of the hidden width."""
     qkv_bias: Switch = ATTENTION_BIAS
@@ -132,6 +132,7 @@ class Family:
     query_key_norm: Literal["none", "head", "width"] = "none"
     """Norms of queries and keys: none, one scale for all heads, or one for the whole width."""
     query_key_norm_used: Switch = YES
+    """Whether there are such norms."""
     sinks: bool = False
     """Whether each head has a learned logit that takes attention away."""
     latent: bool = False
@@ -156,9 +157,7 @@ def _deepseek_experts(dense_layers: int) -> MixtureOfExperts:
     return MixtureOfExperts(
         count_key="n_routed_experts",
         layers=_after_dense_layers(dense_layers),
-        shared_width=lambda config: (
-            config.whole("n_shared_experts", 0, minimum=0) * config.whole("moe_intermediate_size")
-        ),
+        shared_width=lambda config: config.whole("n_shared_experts", minimum=0) * config.whole("moe_intermediate_size"),
     )
 
 

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from infra.plan.architecture import Matrix, Part
-from infra.plan.model_config import ModelConfig, ModelConfigError
+from infra.plan.fit.architecture import Matrix, Part
+from infra.plan.fit.model_config import ModelConfig, ModelConfigError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)

@@ -1,0 +1,97 @@
+"""What would fit, where something does not: one change at a time, smallest first."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from infra.gpus import GIB, GPUS, Gpu, MigProfile, computes_fp8
+from infra.plan.fit import keys
+from infra.plan.fit.candidate import Candidate, FitRequest
+from infra.plan.fit.compatibility import works
+
+# Numbers of GPUs in one replica that are worth a suggestion: nodes have 8 at most.
+GPU_COUNTS = (2, 4, 8)
+
+_Choice = TypeVar("_Choice", Gpu, MigProfile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """The request with one thing changed, so that it fits."""
+
+    text: str
+    """What to set, and to what."""
+    request: FitRequest
+
+
+def changes(candidate: Candidate, requests: int) -> tuple[Change, ...]:
+    """Changes with each of which that many requests of full length fit at once."""
+    return tuple(_changes(candidate, requests))
+
+
+def _changes(candidate: Candidate, requests: int) -> Iterator[Change]:
+    request, held = candidate.request, candidate.memory().requests
+    if 0 < held < requests:
+        yield Change(text=f"{keys.REQUESTS} {held}", request=replace(request, max_running_requests=held))
+    shorter = candidate.longest(requests)
+    if shorter:
+        yield Change(text=f"{keys.LENGTH} {shorter}", request=replace(request, max_model_len=shorter))
+    if request.accelerator is None:
+        yield _memory_limit(candidate, requests)
+        return
+    yield from _quantization(candidate, requests)
+    yield from _more_or_bigger(candidate, requests)
+
+
+def _holds(candidate: Candidate, request: FitRequest, requests: int) -> bool:
+    changed = replace(candidate, request=request)
+    return works(changed) and changed.memory().requests >= requests
+
+
+def _quantization(candidate: Candidate, requests: int) -> Iterator[Change]:
+    gpu = candidate.request.accelerator
+    if not candidate.runtime.quantizes or candidate.quantization is not None or gpu is None or not computes_fp8(gpu):
+        return
+    request = replace(candidate.request, quantization="fp8")
+    if _holds(candidate, request, requests):
+        yield Change(text=f"{keys.QUANTIZATION} fp8", request=request)
+
+
+def _more_or_bigger(candidate: Candidate, requests: int) -> Iterator[Change]:
+    gpu, count = candidate.request.gpu, candidate.request.gpus_per_replica
+    if isinstance(gpu, MigProfile):
+        slice_ = _smallest(candidate, GPUS[gpu.gpu].mig.values(), requests)
+        if slice_ is not None:
+            text = f"the slice {slice_.profile} of {gpu.gpu}"
+            yield Change(text=text, request=replace(candidate.request, gpu=slice_))
+    else:
+        more = (replace(candidate.request, gpus_per_replica=more) for more in GPU_COUNTS if more > count)
+        enough = next((request for request in more if _holds(candidate, request, requests)), None)
+        if enough is not None:
+            yield Change(text=f"{keys.COUNT} {enough.gpus_per_replica}", request=enough)
+    whole = _smallest(candidate, GPUS.values(), requests)
+    if whole is not None:
+        text = f"a pool of {whole.name}" + (f" (again {count} of them)" if count > 1 else "")
+        yield Change(text=text, request=replace(candidate.request, gpu=whole))
+
+
+def _smallest(candidate: Candidate, choices: Iterable[_Choice], requests: int) -> _Choice | None:
+    """The one with the least memory that holds them, among those that have more than the GPU now.
+
+    Of those with about the same memory it is the one of the oldest generation, which costs least.
+    """
+    larger = [choice for choice in choices if choice.memory_bytes > candidate.request.memory_bytes]
+    for choice in sorted(larger, key=lambda choice: (choice.memory_bytes // GIB, choice.compute_capability)):
+        if _holds(candidate, replace(candidate.request, gpu=choice), requests):
+            return choice
+    return None
+
+
+def _memory_limit(candidate: Candidate, requests: int) -> Change:
+    """The whole GiB that the pod needs, as a Kubernetes quantity."""
+    limit = candidate.request.memory_bytes // GIB
+    while True:
+        limit += 1
+        request = replace(candidate.request, memory_limit_bytes=limit * GIB)
+        if replace(candidate, request=request).memory().requests >= requests:
+            return Change(text=f"{keys.MEMORY} {limit}Gi", request=request)
