@@ -1,11 +1,14 @@
 """The Pulumi program: reads the configuration, plans, builds the stack, exports what its users need."""
 
+from dataclasses import asdict
+
 import pulumi
 
 from infra.config.engine import from_engine
 from infra.config.loader import parse
 from infra.config.parsing import ConfigError
 from infra.config.schema import StackConfig
+from infra.last import LastDeployment, release
 from infra.plan.plan import Plan, plan
 from infra.plan.report import cost_words, fit_words, scaling_words
 from infra.stack import LlmStack, LlmStackArgs, providers
@@ -45,8 +48,12 @@ def main() -> None:
     pulumi.export("namespace", stack.namespace)
     pulumi.export("image", stack.image)
     pulumi.export("prometheus_url", stack.prometheus_url)
-    pulumi.export("gpu_cost_per_month", cost_words(found.cost))
+    last, now = LastDeployment(), release(config, stack.image)
+    pulumi.export("gpu_cost_per_month", last.output("gpu_cost").apply(lambda before: cost_words(found.cost, before)))
+    pulumi.export("gpu_cost", None if found.cost is None else asdict(found.cost))
     pulumi.export("fits", {key: fit_words(found.models[key].fit) for key in config.models})
+    pulumi.export("release", now)
+    pulumi.export("previous_release", last.previous(now))
     pulumi.export("scaling", {key: scaling_words(model) for key, model in config.models.items()})
 
 

@@ -9,11 +9,20 @@ from infra.plan.timing import ColdStart
 GIB = 2**30
 
 
-def cost_words(cost: GpuCost | None) -> str:
-    """The GPUs' cost per month at the fewest and the most replicas."""
+def cost_words(cost: GpuCost | None, before: object = None) -> str:
+    """The GPUs' cost per month at the fewest and the most replicas, and the change against ``before``.
+
+    ``before`` is what the last deployment gave out of its own: the fields of a :class:`GpuCost`, or nothing.
+    """
     if cost is None:
         return "not known: a pool has no price_per_hour"
-    return f"{cost.minimum:,.2f} to {cost.maximum:,.2f} {cost.currency} per month"
+    words = f"{cost.minimum:,.2f} to {cost.maximum:,.2f} {cost.currency} per month"
+    if not isinstance(before, dict) or before.get("currency") != cost.currency:
+        return words
+    lower, upper = cost.minimum - before["minimum"], cost.maximum - before["maximum"]
+    if not lower and not upper:
+        return f"{words}, as before"
+    return f"{words}; {lower:+,.2f} to {upper:+,.2f} against the last deployment"
 
 
 def fit_words(fit: Fit | None) -> str:

@@ -59,10 +59,13 @@ class Recorder(pulumi_mocks.Mocks):
     resources: list[Registered] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     urns: list[str] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)  # outputs of the last deployment
 
     def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         self.resources.append(Registered(args.typ, args.name, args.inputs, args.provider or ""))
         state = dict(args.inputs)
+        if args.typ == "pulumi:pulumi:StackReference":
+            state["outputs"] = self.last
         if args.typ == "docker:index/image:Image":
             state["repoDigest"] = f"{state['imageName'].rpartition(':')[0]}@{DIGEST}"
         if args.inputs.get("spec", {}).get("type") == "LoadBalancer":
@@ -84,7 +87,7 @@ class Recorder(pulumi_mocks.Mocks):
 Deploy = Callable[[dict[str, Any]], Recorder]
 
 
-Program = Callable[[Callable[[], object]], Recorder]
+Program = Callable[..., Recorder]
 
 
 @pytest.fixture
@@ -102,8 +105,8 @@ def under_mocks() -> Iterator[Program]:
     executor = ThreadPoolExecutor(initializer=give_loop)
     loop.set_default_executor(executor)
 
-    def run(program: Callable[[], object]) -> Recorder:
-        recorder = Recorder()
+    def run(program: Callable[[], object], last: dict[str, Any] | None = None) -> Recorder:
+        recorder = Recorder(last=last or {})
         monitor = pulumi_mocks.MockMonitor(recorder)
         pulumi.runtime.set_mocks(recorder, project="llm-stack", stack="test", preview=False, monitor=monitor)
         awaited: Callable[[Callable[[], object]], Callable[[], None]] = pulumi.runtime.test

@@ -10,9 +10,10 @@ import pytest
 from pulumi.runtime.config import CONFIG
 
 from infra.config.files import ROOT
+from infra.rollback import commands
 
 Mapping = dict[str, Any]
-Program = Callable[[Callable[[], object]], Any]
+Program = Callable[..., Any]
 
 
 @pytest.fixture
@@ -38,7 +39,8 @@ def test_a_sound_configuration_gives_every_output(
     engine_config(sound)
     outputs: dict[str, Any] = {}
     under_mocks(lambda: run().apply(outputs.update))
-    assert outputs.pop("image").startswith("registry.acme.dev/llm/server@sha256:")
+    image = outputs.pop("image")
+    assert image.startswith("registry.acme.dev/llm/server@sha256:")
     assert outputs == {
         "endpoint_url": "http://chat.llm.svc:8000/v1",
         "endpoints": {"chat": "http://chat.llm.svc:8000/v1"},
@@ -46,9 +48,38 @@ def test_a_sound_configuration_gives_every_output(
         "prometheus_url": "http://prometheus.monitoring.svc:9090",
         "api_keys": {},
         "gpu_cost_per_month": "0.00 to 0.00 USD per month",
+        "gpu_cost": {"currency": "USD", "minimum": 0.0, "maximum": 0.0},
+        "release": {"image": image, "revisions": {}},
+        "previous_release": None,
         "fits": {"chat": "not checked"},
         "scaling": {"chat": "1 to 3 replicas; each carries 5 waiting requests, 12 running requests"},
     }
+
+
+@pytest.mark.parametrize(("same", "previous"), [(False, "last"), (True, "before")])
+def test_the_release_before_is_the_last_that_differs(
+    under_mocks: Program,
+    engine_config: Callable[[Mapping], None],
+    sound: Mapping,
+    same: bool,
+    previous: str,
+) -> None:
+    reference = f"registry.acme.dev/llm/server@sha256:{'0' * 64}"
+    sound["image"] = {"mode": "prebuilt", "reference": reference}
+    engine_config(sound)
+    last = {"image": reference if same else "last", "revisions": {}}
+    cost = {"currency": "USD", "minimum": 10.0, "maximum": 30.0}
+    told = {"release": last, "previous_release": {"image": "before", "revisions": {}}, "gpu_cost": cost}
+    outputs: dict[str, Any] = {}
+    under_mocks(lambda: run().apply(outputs.update), told)
+    assert outputs["previous_release"]["image"] == previous
+    assert outputs["gpu_cost_per_month"].endswith("; -10.00 to -30.00 against the last deployment")
+
+
+def test_going_back_names_image_and_revisions() -> None:
+    made = list(commands("prod", {"image": "r@sha256:0", "revisions": {"chat": "1" * 40}}))
+    assert ["pulumi", "config", "rm", "-s", "prod", "--path", "llm-stack:image.repository"] in made
+    assert made[-1][-2:] == ["llm-stack:models.chat.weights.revision", "1" * 40]
 
 
 def test_a_faulty_configuration_registers_nothing(
