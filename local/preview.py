@@ -14,7 +14,7 @@ from pulumi import automation
 from pulumi.automation.errors import CommandError
 
 from local import project
-from local.providers.values import UNKNOWN
+from local.providers.values import SIGNATURE, UNKNOWN
 from local.screen import LocalError
 from local.stack import COLOUR
 
@@ -163,6 +163,14 @@ def _indented(finding: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, str) and value in UNKNOWN:
-        return "known after the update"
-    return (value if isinstance(value, str) else json.dumps(value)).replace("|", "\\|").replace("\n", " ")
+    shown = _shown(value)
+    return (shown if isinstance(shown, str) else json.dumps(shown)).replace("|", "\\|").replace("\n", " ")
+
+
+def _shown(value: Any) -> Any:
+    """An output for people: no signs of the engine's, whose text of a secret is hidden already."""
+    if isinstance(value, dict):
+        return "[secret]" if SIGNATURE in value else {name: _shown(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shown(inner) for inner in value]
+    return "known after the update" if isinstance(value, str) and value in UNKNOWN else value

@@ -6,6 +6,7 @@ from rules import autoscalers, charts, credentials, endpoints, gpus, images, lim
 
 # More than the examples of this project hold; a stack that needs more says so in the pack's configuration.
 GPUS = {"type": "integer", "minimum": 0, "default": 16}
+VENDORS = {"type": "array", "items": {"type": "string"}, "default": list(gpus.VENDORS)}
 NAMESPACES = {"type": "array", "items": {"type": "string"}, "default": []}
 
 inputs = Inputs()
@@ -21,7 +22,7 @@ PolicyPack(
         resource_policy("autoscaler-answerable", autoscalers.answerable),
         stack_policy("replicas-left-alone", autoscalers.replicas_left_alone, inputs),
         stack_policy("pods-unprivileged", pods.unprivileged, inputs, {"privileged_namespaces": NAMESPACES}),
-        stack_policy("gpus-bounded", gpus.bounded, inputs, {"maximum": GPUS}),
+        stack_policy("gpus-bounded", gpus.bounded, inputs, {"maximum": GPUS, "vendors": VENDORS}),
         stack_policy("endpoints-guarded", endpoints.guarded, inputs),
     ],
 )

@@ -69,12 +69,12 @@ def answerable(resource: Resource) -> Iterator[str]:
     scaler = autoscaler_of(resource)
     if scaler is None:
         return
-    if value(resource.inputs, "spec", "fallback", "replicas") is None:
+    asking = {index: trigger for index, trigger in enumerate(scaler.triggers) if trigger.get("type") == "prometheus"}
+    if asking and value(resource.inputs, "spec", "fallback", "replicas") is None:
         yield "spec.fallback is not set: without Prometheus nothing holds the replicas. Give it failureThreshold and replicas."
-    for index, trigger in enumerate(scaler.triggers):
-        if trigger.get("type") == "prometheus":
-            for fault in _faults(trigger):
-                yield f"trigger {text(trigger, 'name') or index}: {fault}"
+    for index, trigger in asking.items():
+        for fault in _faults(trigger):
+            yield f"trigger {text(trigger, 'name') or index}: {fault}"
 
 
 def _faults(trigger: Json) -> Iterator[str]:

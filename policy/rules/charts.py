@@ -8,15 +8,16 @@ from .manifest import UNKNOWN, Resource, value
 KINDS = ("Release", "Chart")
 # One version, not a range of them: https://semver.org, with the v that some publishers write.
 VERSION = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
-ARCHIVE = ".tgz"
+# A chart that is there as files, which change only with the checkout: a directory, or a package.
+HERE = re.compile(r"\.{0,2}/.*|[^:]*\.tgz")
 
 
 def versioned(resource: Resource) -> Iterator[str]:
-    """Each release names one version of its chart, or a packaged chart that is there as a file."""
+    """Each release names one version of its chart, or a chart that is there as files."""
     if resource.group != "helm.sh" or resource.kind not in KINDS:
         return
     chart, version = value(resource.inputs, "chart"), value(resource.inputs, "version")
-    if UNKNOWN in (chart, version) or (isinstance(chart, str) and "://" not in chart and chart.endswith(ARCHIVE)):
+    if UNKNOWN in (chart, version) or (isinstance(chart, str) and HERE.fullmatch(chart)):
         return
     if not (isinstance(version, str) and VERSION.fullmatch(version)):
         said = f"version {version!r} is not one version" if version else "no version is named"

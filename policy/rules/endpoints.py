@@ -12,8 +12,8 @@ KEY_VARIABLES = ("API_KEYS_FILE", "VLLM_API_KEY")
 def guarded(resources: Iterable[Resource]) -> Iterator[Violation]:
     """What can be reached from outside demands an API key.
 
-    Outside is a LoadBalancer, an Ingress or an HTTPRoute. One that leads to nothing in this stack is refused as well: nothing
-    shows that a key guards it.
+    Outside is a LoadBalancer or an external address, an Ingress, or a route of a Gateway. One that leads to nothing in this
+    stack is refused as well: nothing shows that a key guards it.
     """
     known = tuple(resources)
     services = [resource for resource in known if (resource.group, resource.kind) == ("core", "Service")]
@@ -54,12 +54,12 @@ def _backends(resource: Resource) -> tuple[str, ...]:
     spec = mapping(resource.inputs, "spec")
     match resource.group, resource.kind:
         case "core", "Service":
-            names = [resource.name] if spec.get("type") == "LoadBalancer" else []
+            names = [resource.name] if spec.get("type") == "LoadBalancer" or spec.get("externalIPs") else []
         case "networking.k8s.io", "Ingress":
             paths = [path for rule in objects(spec, "rules") for path in objects(rule, "http", "paths")]
             backends = [mapping(spec, "defaultBackend"), *(mapping(path, "backend") for path in paths)]
             names = [text(backend, "service", "name") for backend in backends]
-        case "gateway.networking.k8s.io", "HTTPRoute":
+        case "gateway.networking.k8s.io", kind if kind.endswith("Route"):
             routed = [reference for rule in objects(spec, "rules") for reference in objects(rule, "backendRefs")]
             names = [text(reference, "name") for reference in routed if _is_service(reference)]
         case _:

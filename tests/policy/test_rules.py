@@ -153,7 +153,8 @@ def test_trigger_that_could_mislead_is_refused() -> None:
     assert "trigger waiting: metricType" in missing
     assert "trigger waiting: ignoreNullValues" in empty
     assert "fallback" in only(autoscalers.answerable(scaled_object(fallback=None)))
-    assert list(autoscalers.answerable(scaled_object(triggers=[{"type": "cron", "metadata": {}}]))) == []
+    cron = {"type": "cron", "metadata": {}}
+    assert list(autoscalers.answerable(scaled_object(triggers=[cron], fallback=None))) == []
 
 
 def replicated(count: float, *ignored: str) -> Resource:
@@ -175,6 +176,7 @@ def test_replicas_of_what_is_scaled_are_left_to_its_autoscaler() -> None:
 def test_gpus_are_counted_at_the_most_replicas() -> None:
     both = [deployment(), scaled_object()]
     assert list(gpus.bounded(both, maximum=3)) == []
+    assert list(gpus.bounded(both, maximum=0, vendors=["amd.com"])) == []
     assert "hold 3 GPUs (Deployment chat 3), and 2 are allowed" in broken(gpus.bounded(both, maximum=2)).message
     assert "hold 2 GPUs" in broken(gpus.bounded([replicated(2.0)], maximum=1)).message
     assert (
@@ -223,8 +225,10 @@ def test_endpoint_inside_the_cluster_needs_no_key() -> None:
     [
         ("keda", "2.20.2", True),
         ("oci://registry.example.org/charts/keda", "v2.20.2-rc.1", True),
-        ("./charts/keda-2.20.2.tgz", None, True),
+        ("charts/keda-2.20.2.tgz", None, True),
+        ("../charts/keda", None, True),
         ("keda", None, False),
+        ("kedacore/keda", None, False),
         ("keda", "^2.20", False),
         ("keda", "2.x", False),
         ("https://example.org/keda-2.20.2.tgz", None, False),
