@@ -1,8 +1,13 @@
-"""The Pulumi program: reads the configuration, builds the stack, exports what its users need."""
+"""The Pulumi program: reads the configuration, plans, builds the stack, exports what its users need."""
 
 import pulumi
 
-from infra.config import ConfigError, StackConfig, from_engine, parse
+from infra.config.loader import parse
+from infra.config.parsing import ConfigError
+from infra.config.readers import from_engine
+from infra.config.schema import StackConfig
+from infra.plan.plan import Plan, plan
+from infra.plan.report import cost_words, fit_words, scaling_words
 from infra.stack import LlmStack, LlmStackArgs, providers
 
 
@@ -14,8 +19,21 @@ def read() -> StackConfig:
         raise pulumi.RunError(str(error)) from error
 
 
+def checked(config: StackConfig) -> Plan:
+    """The plan: its warnings are shown, its errors end the program, and so do examples where a preview becomes an update."""
+    found = plan(config)
+    refused = found.errors if pulumi.runtime.is_dry_run() else (*found.errors, *found.examples)
+    for warning in found.warnings:
+        pulumi.log.warn(str(warning))
+    if refused:
+        heading = f"The stack cannot be deployed for {len(refused)} reason{'' if len(refused) == 1 else 's'}:"
+        raise pulumi.RunError("\n".join([heading, *(f"  {finding}" for finding in refused)]))
+    return found
+
+
 def main() -> None:
     config = read()
+    found = checked(config)
     stack = LlmStack(
         "llm",
         LlmStackArgs(config=config, tag=pulumi.get_stack()),
@@ -23,9 +41,13 @@ def main() -> None:
     )
     pulumi.export("endpoint_url", next(iter(stack.endpoints.values())))
     pulumi.export("endpoints", stack.endpoints)
+    pulumi.export("api_keys", stack.api_keys)
     pulumi.export("namespace", stack.namespace)
     pulumi.export("image", stack.image)
     pulumi.export("prometheus_url", stack.prometheus_url)
+    pulumi.export("gpu_cost_per_month", cost_words(found.cost))
+    pulumi.export("fits", {key: fit_words(found.models[key].fit) for key in config.models})
+    pulumi.export("scaling", {key: scaling_words(model) for key, model in config.models.items()})
 
 
 main()

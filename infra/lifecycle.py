@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from infra.config.schema import Scaling, Timing
+from infra.config.schema import Exposure, Scaling, Timing
 
 # Between the end of the drain and the kill: the server closes its connections and the process ends.
 GRACE_MARGIN_SECONDS = 10
+# A proxy outlasts the server's own end of an answer, which says what happened.
+PROXY_MARGIN_SECONDS = 15
 # Scheduling, and what the kubelet and the controllers need to notice.
 SCHEDULING_SECONDS = 30
 STARTUP_PERIOD_SECONDS = 5
@@ -24,6 +26,7 @@ LIVENESS_FAILURES = 3
 class Lifecycle:
     """What the Deployment needs to know, in seconds unless said otherwise."""
 
+    answer: int  # the longest of a request
     pre_stop: int
     drain: int
     grace: int
@@ -38,12 +41,23 @@ class Lifecycle:
         A rollout replaces one pod after the other, so its timeout grows with the replicas that run without load; one in
         the middle of a peak can take longer, and the next `pulumi up` waits for its rest.
         """
-        grace = timing.grace_seconds or timing.pre_stop_seconds + timing.drain_seconds + GRACE_MARGIN_SECONDS
+        drain = drain_seconds(timing)
         return cls(
+            answer=timing.answer_seconds,
             pre_stop=timing.pre_stop_seconds,
-            drain=timing.drain_seconds,
-            grace=grace,
+            drain=drain,
+            grace=timing.grace_seconds or timing.pre_stop_seconds + drain + GRACE_MARGIN_SECONDS,
             startup_failures=math.ceil(timing.startup_seconds / STARTUP_PERIOD_SECONDS),
             progress_deadline=timing.startup_seconds + SCHEDULING_SECONDS,
-            deployment_timeout=timing.startup_seconds * scaling.min_replicas + SCHEDULING_SECONDS,
+            deployment_timeout=timing.startup_seconds * max(1, scaling.min_replicas) + SCHEDULING_SECONDS,
         )
+
+
+def drain_seconds(timing: Timing) -> int:
+    """Every answer gets to its end, unless the configuration says otherwise."""
+    return timing.drain_seconds or timing.answer_seconds
+
+
+def gateway_timeout(exposure: Exposure, answer: int) -> int:
+    """Seconds until a proxy before the model gives up."""
+    return exposure.timeout_seconds or answer + PROXY_MARGIN_SECONDS

@@ -1,43 +1,98 @@
-"""The server in its container: environment, probes and the paths it writes to."""
+"""The server in its container: command, environment, probes and the paths it writes to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from infra.config.schema import Model
+from infra.config.schema import Model, NoKeys, TransformersRuntime, VllmRuntime
 from infra.lifecycle import Lifecycle
 from infra.weights import ModelSource
 from infra.workload import Workload
 
-ALIVE_PATH = "/health"
-READY_PATH = "/ready"
 # Everything else of the file system is read-only: temporary files, and the caches of torch and transformers, whose
 # HOME lies below it.
 WRITABLE_PATHS = {"tmp": "/tmp"}
-# The user of the image.
+# The user of the image; vLLM's image runs as any user that has a home to write to.
 USER_ID = 1000
+KEYS_PATH = "/etc/llm-stack/api-keys"
+KEYS_FILE = "keys"
+# vLLM reads one key from its environment.
+FIRST_KEY = "first"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """One server of a model, as the kubelet has to start it."""
+    """One server of a model, as the kubelet has to start it.
 
+    ``secrets`` maps environment variables to keys of the Secret with the API keys; ``keys_mounted``: whether that Secret is
+    mounted at KEYS_PATH. ``command`` is the image's own where it is empty.
+    """
+
+    command: tuple[str, ...] = ()
     environment: dict[str, str]
+    secrets: dict[str, str] = field(default_factory=dict)
+    keys_mounted: bool = False
+    alive_path: str = "/health"
+    ready_path: str = "/ready"
 
     @classmethod
     def of(cls, *, workload: Workload, model: Model, source: ModelSource, lifecycle: Lifecycle) -> "Runtime":
-        server = model.server
-        environment = {
-            "MODEL": source.model,
-            "SERVED_MODEL_NAME": workload.served_model,
-            "PORT": str(workload.port),
-            # Said, not guessed: a pod that should have a GPU and has none fails at its start.
-            "DEVICE": "cuda" if model.gpus.count else "cpu",
-            "DTYPE": server.dtype,
-            "MAX_RUNNING_REQUESTS": str(server.max_running_requests),
-            "MAX_WAITING_REQUESTS": str(server.max_waiting_requests),
-            "DRAIN_TIMEOUT_SECONDS": str(lifecycle.drain),
-        }
-        if source.revision is not None:
-            environment["MODEL_REVISION"] = source.revision
-        if server.max_model_len is not None:
-            environment["MAX_MODEL_LEN"] = str(server.max_model_len)
-        return cls(environment=environment)
+        match model.runtime:
+            case TransformersRuntime():
+                return _transformers(workload, model, source, lifecycle)
+            case VllmRuntime() as vllm:
+                return _vllm(workload, model, vllm, source, lifecycle)
+
+
+def _transformers(workload: Workload, model: Model, source: ModelSource, lifecycle: Lifecycle) -> Runtime:
+    server, keys = model.server, not isinstance(model.api_keys, NoKeys)
+    environment = {
+        "MODEL": source.model,
+        "SERVED_MODEL_NAME": workload.served_model,
+        "PORT": str(workload.port),
+        # Said, not guessed: a pod that should have a GPU and has none fails at its start.
+        "DEVICE": "cuda" if model.gpus.count else "cpu",
+        "DTYPE": server.dtype,
+        "MAX_RUNNING_REQUESTS": str(server.max_running_requests),
+        "MAX_WAITING_REQUESTS": str(server.max_waiting_requests),
+        "REQUEST_TIMEOUT_SECONDS": str(lifecycle.answer),
+        "DRAIN_TIMEOUT_SECONDS": str(lifecycle.drain),
+        **source.environment,
+    }
+    if source.revision is not None:
+        environment["MODEL_REVISION"] = source.revision
+    if server.max_model_len is not None:
+        environment["MAX_MODEL_LEN"] = str(server.max_model_len)
+    if keys:
+        environment["API_KEYS_FILE"] = f"{KEYS_PATH}/{KEYS_FILE}"
+    return Runtime(environment=environment, keys_mounted=keys)
+
+
+def _vllm(workload: Workload, model: Model, vllm: VllmRuntime, source: ModelSource, lifecycle: Lifecycle) -> Runtime:
+    server = model.server
+    options: dict[str, str | None] = {
+        "--served-model-name": workload.served_model,
+        "--port": str(workload.port),
+        "--dtype": server.dtype,
+        "--max-num-seqs": str(server.max_running_requests),
+        "--max-model-len": None if server.max_model_len is None else str(server.max_model_len),
+        "--revision": source.revision,
+        "--tensor-parallel-size": str(model.gpus.count) if model.gpus.count > 1 else None,
+        "--gpu-memory-utilization": f"{vllm.gpu_memory_utilization:g}",
+        "--kv-cache-dtype": vllm.kv_cache_dtype,
+        "--quantization": vllm.quantization,
+        "--tool-call-parser": vllm.tool_call_parser,
+        "--reasoning-parser": vllm.reasoning_parser,
+        "--shutdown-timeout": str(lifecycle.drain),
+    }
+    flags = {
+        "--enable-prefix-caching": vllm.prefix_caching,
+        "--no-enable-prefix-caching": not vllm.prefix_caching,
+        "--enforce-eager": vllm.enforce_eager,
+        "--enable-auto-tool-choice": vllm.tool_call_parser is not None,
+    }
+    given = [word for name, value in options.items() if value is not None for word in (name, value)]
+    return Runtime(
+        command=("vllm", "serve", source.model, *given, *(name for name, on in flags.items() if on)),
+        environment={"HOME": "/tmp/home", "HF_HOME": "/tmp/huggingface", **source.environment},
+        secrets={} if isinstance(model.api_keys, NoKeys) else {"VLLM_API_KEY": FIRST_KEY},
+        ready_path="/health",
+    )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from infra.config.schema import Schedule
 from infra.signals import Signal
 from infra.versions import DEPLOYMENT_API
 from infra.wire import JsonObject
@@ -17,25 +18,47 @@ STEP_DOWN_SECONDS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class PrometheusTrigger:
-    """One signal, asked of one Prometheus."""
+    """One signal, asked of one Prometheus; ``authentication`` names the TriggerAuthentication with its token."""
 
     signal: Signal
-    workload: Workload
     prometheus_address: str
+    authentication: str | None = None
 
     def to_spec(self) -> JsonObject:
-        return {
+        metadata = {
+            "serverAddress": self.prometheus_address,
+            "query": self.signal.query,
+            "threshold": f"{self.signal.per_replica:g}",
+            # An empty answer is a failed look, not "no load": it must not scale a busy model to its minimum.
+            "ignoreNullValues": "false",
+        }
+        trigger: JsonObject = {
             "type": "prometheus",
             "name": self.signal.name,
             "metricType": self.signal.metric_type,
-            "metadata": {
-                "serverAddress": self.prometheus_address,
-                "query": self.signal.query(self.workload),
-                "threshold": f"{self.signal.per_replica:g}",
-                # An empty answer is a failed look, not "no load": it must not scale a busy model to its minimum.
-                "ignoreNullValues": "false",
-            },
+            "metadata": {**metadata, **({"authModes": "bearer"} if self.authentication else {})},
         }
+        if self.authentication:
+            trigger["authenticationRef"] = {"name": self.authentication}
+        return trigger
+
+
+@dataclass(frozen=True, kw_only=True)
+class CronTrigger:
+    """Hours for which replicas are kept ready."""
+
+    schedule: Schedule
+    number: int
+
+    def to_spec(self) -> JsonObject:
+        schedule = self.schedule
+        metadata = {
+            "timezone": schedule.timezone,
+            "start": schedule.start,
+            "end": schedule.end,
+            "desiredReplicas": str(schedule.replicas),
+        }
+        return {"type": "cron", "name": f"schedule-{self.number}", "metricType": "AverageValue", "metadata": metadata}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +66,14 @@ class ScaledObject:
     """The autoscaling of one Deployment; times in seconds."""
 
     workload: Workload
-    triggers: tuple[PrometheusTrigger, ...]
+    signals: tuple[PrometheusTrigger, ...]
+    schedules: tuple[CronTrigger, ...]
     min_replicas: int
     max_replicas: int
     polling: int
     up_window: int
     down_window: int
+    cooldown: int
     fallback_failures: int
     fallback_replicas: int
 
@@ -57,21 +82,16 @@ class ScaledObject:
 
         KEDA keeps a health for each trigger, under the name of its metric, that only an answer makes happy.
         """
-        names = [f"s{index}-prometheus" for index in range(len(self.triggers))]
+        names = [f"s{index}-prometheus" for index in range(len(self.signals))]
         return ["condition=Ready", *(f"jsonpath={{.status.health['{name}'].status}}=Happy" for name in names)]
 
     def to_spec(self) -> JsonObject:
-        return {
+        triggers = [*(signal.to_spec() for signal in self.signals), *(hours.to_spec() for hours in self.schedules)]
+        spec: JsonObject = {
             "scaleTargetRef": {"apiVersion": DEPLOYMENT_API, "kind": "Deployment", "name": self.workload.name},
             "minReplicaCount": self.min_replicas,
             "maxReplicaCount": self.max_replicas,
             "pollingInterval": self.polling,
-            "fallback": {
-                "failureThreshold": self.fallback_failures,
-                "replicas": self.fallback_replicas,
-                # Without an answer nobody knows the load: never fewer replicas than now.
-                "behavior": "currentReplicasIfHigher",
-            },
             "advanced": {
                 "restoreToOriginalReplicaCount": False,
                 "horizontalPodAutoscalerConfig": {
@@ -81,8 +101,19 @@ class ScaledObject:
                     }
                 },
             },
-            "triggers": [trigger.to_spec() for trigger in self.triggers],
+            "triggers": triggers,
         }
+        if self.min_replicas == 0:
+            # KEDA looks at it for the last replica only.
+            spec["cooldownPeriod"] = self.cooldown
+        if self.signals:
+            spec["fallback"] = {
+                "failureThreshold": self.fallback_failures,
+                "replicas": self.fallback_replicas,
+                # Without an answer nobody knows the load: never fewer replicas than now.
+                "behavior": "currentReplicasIfHigher",
+            }
+        return spec
 
 
 def _direction(window: int, pods: int, period: int) -> JsonObject:

@@ -7,41 +7,102 @@ another kind of target.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from infra.config.schema import Scaling
+from infra.config.schema import GpuMetrics, IngressRequests, QueryRequests, RequestSide, Scaling
 from infra.workload import Workload
-from service.metric_names import MODEL_NAME_LABEL, REQUESTS_RUNNING, REQUESTS_WAITING
+from service.metric_names import KV_CACHE_USAGE, MODEL_NAME_LABEL, REQUESTS_RUNNING, REQUESTS_WAITING
+
+# Of kube-state-metrics: the pods that the Deployment is meant to have.
+WANTED_REPLICAS = "kube_deployment_spec_replicas"
+# Of ingress-nginx's controller, per Ingress; counted there, it knows requests that found no pod.
+INGRESS_REQUESTS = "nginx_ingress_controller_requests"
+# Long enough for two scrapes at one a minute, short enough to wake a model soon.
+RATE_WINDOW = "2m"
+# Percent of the time in which a kernel ran; not there for slices of a GPU (MIG) …
+GPU_UTILIZATION = "DCGM_FI_DEV_GPU_UTIL"
+# … for which the share of busy compute engines, 0 to 1, is.
+GPU_ENGINE_ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+# How a Deployment's pods are named: its name, the ReplicaSet's hash, five characters.
+POD_SUFFIX = "-[0-9a-z]+-[0-9a-z]{5}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """A gauge that every pod of the model exposes, summed over the pods.
-
-    ``per_replica`` is the amount that one replica should carry; above it another one is wanted.
-    """
+    """An amount of work for the whole model, and what of it one replica should carry; above that another one is wanted."""
 
     metric_type: ClassVar[Literal["AverageValue"]] = "AverageValue"
 
     name: str
-    metric: str
+    query: str
     per_replica: float
 
-    def query(self, workload: Workload) -> str:
-        """One series, or none where no pod of the model was scraped (which must not read as "no load").
 
-        The Prometheus operator writes ``namespace`` and ``service`` on what a ServiceMonitor finds; the server itself
-        writes the model's name.
-        """
-        labels = {"namespace": workload.namespace, "service": workload.name, MODEL_NAME_LABEL: workload.served_model}
-        matchers = ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
-        return f"sum({self.metric}{{{matchers}}})"
+def matchers(labels: Mapping[str, str], patterns: Mapping[str, str] | None = None) -> str:
+    """PromQL's label matchers: equal to ``labels``, matching the regular expressions ``patterns``."""
+    equal = [f"{name}={json.dumps(value)}" for name, value in labels.items()]
+    return ",".join([*equal, *(f"{name}=~{json.dumps(value)}" for name, value in (patterns or {}).items())])
 
 
-def signals(scaling: Scaling) -> tuple[Signal, ...]:
-    """Queued requests show load that is not served; running ones show it before it queues."""
-    return (
-        Signal(name="waiting", metric=REQUESTS_WAITING, per_replica=scaling.waiting_per_replica),
-        Signal(name="running", metric=REQUESTS_RUNNING, per_replica=scaling.running_per_replica),
+def pod_gauge(metric: str, workload: Workload) -> str:
+    """The sum of a gauge that each pod of the model exposes; no series where no pod was scraped.
+
+    The Prometheus operator writes ``namespace`` and ``service`` on what a ServiceMonitor finds; the server itself writes the
+    model's name.
+    """
+    labels = {"namespace": workload.namespace, "service": workload.name, MODEL_NAME_LABEL: workload.served_model}
+    return f"sum({metric}{{{matchers(labels)}}})"
+
+
+def gpu_gauge(workload: Workload, gpu_metrics: GpuMetrics, *, sliced: bool) -> str:
+    """Percent of GPU utilisation, summed over the pods; a pod with several GPUs counts its busiest one."""
+    prefix = "" if gpu_metrics.honor_labels else "exported_"
+    metric = f"100 * {GPU_ENGINE_ACTIVE}" if sliced else GPU_UTILIZATION
+    labels = {f"{prefix}namespace": workload.namespace, f"{prefix}container": workload.container}
+    pods = {f"{prefix}pod": f"{workload.name}{POD_SUFFIX}"}
+    return f"sum(max by ({prefix}pod) ({metric}{{{matchers(labels, pods)}}}))"
+
+
+def signals(
+    scaling: Scaling, workload: Workload, gpu_metrics: GpuMetrics, *, sliced: bool = False
+) -> tuple[Signal, ...]:
+    """The signals that the configuration asks for, those that show load soonest first.
+
+    Queued requests show load that is not served; running ones show it before it queues. ``sliced``: the replicas run on
+    slices of a GPU (MIG).
+    """
+    inside = (
+        ("waiting", scaling.waiting_per_replica, pod_gauge(REQUESTS_WAITING, workload)),
+        ("running", scaling.running_per_replica, pod_gauge(REQUESTS_RUNNING, workload)),
+        ("kv-cache", scaling.kv_cache_percent, f"100 * {pod_gauge(KV_CACHE_USAGE, workload)}"),
+        ("gpu", scaling.gpu_percent, gpu_gauge(workload, gpu_metrics, sliced=sliced)),
     )
+    found = [
+        Signal(name=name, query=_awake(query, scaling, workload), per_replica=target)
+        for name, target, query in inside
+        if target is not None
+    ]
+    if scaling.request_side is not None:
+        found.append(_request_side(scaling.request_side, workload))
+    return tuple(found)
+
+
+def _awake(query: str, scaling: Scaling, workload: Workload) -> str:
+    """The query, and 0 while the model is meant to have no pod: only then is silence no failure."""
+    if scaling.min_replicas > 0:
+        return query
+    deployment = matchers({"namespace": workload.namespace, "deployment": workload.name})
+    return f"({query}) or (sum({WANTED_REPLICAS}{{{deployment}}}) == 0)"
+
+
+def _request_side(source: RequestSide, workload: Workload) -> Signal:
+    match source:
+        case IngressRequests(per_replica=per_replica):
+            ingress = matchers({"exported_namespace": workload.namespace, "ingress": workload.name})
+            # The controller has no series for an Ingress that nobody asked for yet: that is no load, and no failure.
+            query = f"sum(rate({INGRESS_REQUESTS}{{{ingress}}}[{RATE_WINDOW}])) or vector(0)"
+            return Signal(name="requests", query=query, per_replica=per_replica)
+        case QueryRequests(query=query, per_replica=per_replica):
+            return Signal(name="requests", query=query, per_replica=per_replica)

@@ -9,7 +9,8 @@ import pulumi_kubernetes as k8s
 from infra.components.image import ServerImage, ServerImageArgs
 from infra.components.model import Model, ModelArgs
 from infra.components.platform import Platform, PlatformArgs
-from infra.config import StackConfig, schema
+from infra.config import schema
+from infra.config.schema import StackConfig
 from infra.workload import MANAGED_BY_LABEL, PART_OF_LABEL, Workload
 
 
@@ -25,6 +26,7 @@ class LlmStack(pulumi.ComponentResource):
     """Everything that a configuration asks for."""
 
     endpoints: dict[str, pulumi.Output[str]]  # by the models' names, in the configuration's order
+    api_keys: dict[str, pulumi.Output[str]]  # secrets, of the models that ask for one
     image: pulumi.Output[str]
     namespace: str
     prometheus_url: str
@@ -33,27 +35,41 @@ class LlmStack(pulumi.ComponentResource):
         super().__init__("llm-stack:index:LlmStack", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         config = args.config
-        platform = Platform("platform", PlatformArgs(keda=config.keda, monitoring=config.monitoring), child)
+        platform = Platform(
+            "platform",
+            PlatformArgs(
+                device_plugin=config.device_plugin,
+                gpu_metrics=config.gpu_metrics,
+                keda=config.keda,
+                monitoring=config.monitoring,
+                gpu_pools=config.gpu_pools,
+                charts=config.charts,
+                mirror=config.mirror,
+            ),
+            child,
+        )
         self.namespace = config.cluster.namespace
-        self.prometheus_url = platform.monitoring.prometheus_address
+        self.prometheus_url = platform.prometheus.address
         namespace = self._namespace(child) if config.cluster.create_namespace else self.namespace
-        self.image = ServerImage("server", ServerImageArgs(source=config.image, tag=args.tag), child).reference
+        image = ServerImage("server", ServerImageArgs(source=config.image, tag=args.tag, namespace=namespace), child)
         models = {
             key: Model(
                 key,
                 ModelArgs(
+                    key=key,
+                    config=config,
                     workload=Workload(namespace=self.namespace, name=key, served_model=model.served_name or key),
-                    model=model,
-                    monitoring=config.monitoring,
                     platform=platform,
-                    image=self.image,
+                    image=image,
                     namespace=namespace,
                 ),
                 child,
             )
             for key, model in config.models.items()
         }
+        self.image = image.reference
         self.endpoints = {key: model.endpoint.url for key, model in models.items()}
+        self.api_keys = {key: model.api_keys for key, model in models.items() if model.api_keys is not None}
         self.register_outputs({"endpoints": self.endpoints, "image": self.image})
 
     def _namespace(self, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:

@@ -1,13 +1,82 @@
 """Where a server finds its weights, whatever they come from."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from infra.config.schema import HubWeights, NodeDiskWeights, PvcWeights, Weights
+from infra.config.schema import (
+    BakedWeights,
+    HubWeights,
+    NodeDiskWeights,
+    OciWeights,
+    PvcWeights,
+    S3Weights,
+    Weights,
+)
 from infra.workload import Workload
 
 MOUNT_PATH = "/models"
+CACHE_PATH = "/cache"
 PLACE_DIGITS = 8  # of a hash: enough to tell the places of one model apart
+# Keys of the Secret with what the storage of the weights asks for.
+HUB_TOKEN, S3_SECRET = "hub-token", "s3-secret-key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimVolume:
+    """A PersistentVolumeClaim."""
+
+    claim: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageVolume:
+    """The files of an image."""
+
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchVolume:
+    """Room on the node's disk that goes with the pod."""
+
+    size: str
+
+
+Volume = ClaimVolume | ImageVolume | ScratchVolume
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """The server's model: a directory, or a pinned repository of the hub.
+
+    ``secrets`` maps environment variables to keys of the weights' Secret; ``fetch`` is the environment of the init container
+    that brings the files, where one does.
+    """
+
+    model: str
+    revision: str | None = None
+    volume: Volume | None = None
+    mount_path: str = MOUNT_PATH
+    environment: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    fetch: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, weights: Weights, workload: Workload) -> "ModelSource":
+        match weights:
+            case NodeDiskWeights():
+                return cls(model=MOUNT_PATH, volume=ClaimVolume(claim=node_disk_claim(weights, workload)))
+            case PvcWeights(claim=claim, directory=directory):
+                return cls(model=_below(directory), volume=ClaimVolume(claim=claim))
+            case OciWeights(reference=reference, directory=directory):
+                return cls(model=_below(directory), volume=ImageVolume(reference=reference))
+            case BakedWeights(path=path):
+                return cls(model=path)
+            case HubWeights():
+                return _hub(weights, workload)
+            case S3Weights():
+                return _s3(weights, workload)
 
 
 def node_disk_claim(weights: NodeDiskWeights, workload: Workload) -> str:
@@ -19,20 +88,47 @@ def node_disk_claim(weights: NodeDiskWeights, workload: Workload) -> str:
     return f"{workload.name}-weights-{place}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelSource:
-    """The server's model: a directory of a mounted claim, or a pinned repository of the hub."""
+def cache_claim(workload: Workload) -> str:
+    """The name of the claim that keeps downloads."""
+    return f"{workload.name}-weights-cache"
 
-    model: str
-    revision: str | None = None
-    claim: str | None = None
 
-    @classmethod
-    def of(cls, weights: Weights, workload: Workload) -> "ModelSource":
-        match weights:
-            case NodeDiskWeights():
-                return cls(model=MOUNT_PATH, claim=node_disk_claim(weights, workload))
-            case PvcWeights(claim=claim, directory=directory):
-                return cls(model=f"{MOUNT_PATH}/{directory}" if directory else MOUNT_PATH, claim=claim)
-            case HubWeights(repository=repository, revision=revision):
-                return cls(model=repository, revision=revision)
+def weights_secret(workload: Workload) -> str:
+    """The name of the Secret for the storage of the weights."""
+    return f"{workload.name}-weights"
+
+
+def _below(directory: str | None) -> str:
+    return f"{MOUNT_PATH}/{directory}" if directory else MOUNT_PATH
+
+
+def _hub(weights: HubWeights, workload: Workload) -> ModelSource:
+    environment = {} if weights.endpoint is None else {"HF_ENDPOINT": weights.endpoint}
+    if weights.cache is not None:
+        environment["HF_HUB_CACHE"] = CACHE_PATH
+    return ModelSource(
+        model=weights.repository,
+        revision=weights.revision,
+        volume=ClaimVolume(claim=cache_claim(workload), read_only=False) if weights.cache else None,
+        mount_path=CACHE_PATH,
+        environment=environment,
+        secrets={} if weights.token is None else {"HF_TOKEN": HUB_TOKEN},
+    )
+
+
+def _s3(weights: S3Weights, workload: Workload) -> ModelSource:
+    fetch = {"SOURCE": f"s3://{weights.bucket}/{weights.prefix}", "TARGET": MOUNT_PATH}
+    named = {
+        "AWS_ENDPOINT_URL": weights.endpoint,
+        "AWS_REGION": weights.region,
+        "AWS_ACCESS_KEY_ID": weights.access_key,
+    }
+    fetch.update({name: value for name, value in named.items() if value is not None})
+    return ModelSource(
+        model=MOUNT_PATH,
+        volume=ClaimVolume(claim=cache_claim(workload), read_only=False)
+        if weights.cache
+        else ScratchVolume(size=weights.size),
+        secrets={} if weights.secret_key is None else {"AWS_SECRET_ACCESS_KEY": S3_SECRET},
+        fetch=fetch,
+    )

@@ -108,7 +108,10 @@ def _up(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
 
 def _image_repository() -> str:
     """Where the image of the stack goes; every fault of its configuration at once, before minutes go into tools and a cluster."""
-    from infra.config import ConfigError, from_files, parse, schema  # needs the project's environment
+    from infra.config import schema  # needs the project's environment
+    from infra.config.loader import parse
+    from infra.config.parsing import ConfigError
+    from infra.config.readers import from_files
 
     try:
         config = parse(from_files(STACK))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
+import pulumi_kubernetes as k8s
 
-from infra.config.schema import BuildImage, PrebuiltImage
+from infra.config.schema import BuildImage, PrebuiltImage, Registry
+from infra.registry import PULL_SECRET_KEY, PULL_SECRET_TYPE, docker_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "service" / "Dockerfile"
@@ -15,16 +17,19 @@ DOCKERFILE = ROOT / "service" / "Dockerfile"
 
 @dataclass(frozen=True, kw_only=True)
 class ServerImageArgs:
-    """Where the image comes from; ``tag`` is what a built one is pushed under."""
+    """Where the image comes from, and the namespace whose pods pull it; ``tag`` is what a built one is pushed under."""
 
     source: BuildImage | PrebuiltImage
     tag: str
+    namespace: pulumi.Input[str]
 
 
 class ServerImage(pulumi.ComponentResource):
-    """Builds and pushes the image, or takes the one that is named."""
+    """Builds and pushes the image, or takes the one that is named; with what the pods need to pull it."""
 
     reference: pulumi.Output[str]  # repository@sha256:…
+    pull_secrets: tuple[str, ...]
+    pullable: tuple[pulumi.Resource, ...]  # what must be there before a pod pulls
 
     def __init__(self, name: str, args: ServerImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:ServerImage", name, None, opts)
@@ -33,9 +38,18 @@ class ServerImage(pulumi.ComponentResource):
                 self.reference = pulumi.Output.from_input(reference)
             case BuildImage() as source:
                 self.reference = self._build(name, source, args.tag).repo_digest
+        self.pull_secrets, self.pullable = args.source.pull_secrets, ()
+        if args.source.registry is not None:
+            # Stacks that share a namespace have a Secret each.
+            secret = f"llm-stack-{args.tag}-registry"
+            self.pull_secrets = (secret, *self.pull_secrets)
+            self.pullable = (self._pull_secret(secret, args.source.registry, args.namespace),)
         self.register_outputs({"reference": self.reference})
 
     def _build(self, name: str, source: BuildImage, tag: str) -> docker.Image:
+        arguments = {"BASE_IMAGE": source.base_image} if source.base_image else {}
+        if source.cache_from:
+            arguments["BUILDKIT_INLINE_CACHE"] = "1"  # so that the next builder may reuse this image's layers
         return docker.Image(
             name,
             image_name=f"{source.repository}:{tag}",
@@ -44,10 +58,27 @@ class ServerImage(pulumi.ComponentResource):
                 context=_relative(ROOT),
                 dockerfile=_relative(DOCKERFILE),
                 platform=source.platform,
-                args={"BASE_IMAGE": source.base_image} if source.base_image else None,
+                args=arguments or None,
+                cache_from=docker.CacheFromArgs(images=list(source.cache_from)) if source.cache_from else None,
             ),
+            registry=_login(source.registry) if source.registry else None,
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+    def _pull_secret(self, name: str, registry: Registry, namespace: pulumi.Input[str]) -> k8s.core.v1.Secret:
+        return k8s.core.v1.Secret(
+            "registry",
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=namespace),
+            type=PULL_SECRET_TYPE,
+            string_data=pulumi.Output.secret({PULL_SECRET_KEY: docker_config(registry)}),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+
+def _login(registry: Registry) -> docker.RegistryArgs:
+    return docker.RegistryArgs(
+        server=registry.server, username=registry.username, password=pulumi.Output.secret(registry.password)
+    )
 
 
 def _relative(path: Path) -> str:

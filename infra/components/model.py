@@ -4,14 +4,33 @@ from dataclasses import dataclass
 
 import pulumi
 
+from infra.accelerator import Accelerator
+from infra.components.access import ApiKeys, ApiKeysArgs
 from infra.components.endpoint import Endpoint, EndpointArgs
+from infra.components.image import ServerImage
 from infra.components.monitor import ModelMonitor, ModelMonitorArgs
 from infra.components.platform import Platform
+from infra.components.pod import PodArgs
+from infra.components.prometheus_access import PrometheusAccess, PrometheusAccessArgs
+from infra.components.proof import SignalProof, SignalProofArgs
 from infra.components.scaler import ModelScaler, ModelScalerArgs
 from infra.components.server import ModelServer, ModelServerArgs
-from infra.components.weights import NodeDiskVolume, NodeDiskVolumeArgs
+from infra.components.weights import (
+    CacheArgs,
+    NodeDiskVolume,
+    NodeDiskVolumeArgs,
+    WeightsCache,
+    WeightsSecret,
+    WeightsSecretArgs,
+    stored_secrets,
+)
 from infra.config import schema
+from infra.config.schema import StackConfig
 from infra.lifecycle import Lifecycle
+from infra.network_policy import NetworkPolicy
+from infra.plan.timing import cooldown_seconds
+from infra.rollout import rollout_of
+from infra.signals import signals
 from infra.weights import ModelSource
 from infra.workload import Workload
 
@@ -20,58 +39,131 @@ from infra.workload import Workload
 class ModelArgs:
     """The model, and what it stands on."""
 
+    key: str  # the model's entry in the configuration
+    config: StackConfig
     workload: Workload
-    model: schema.Model
-    monitoring: schema.Monitoring
     platform: Platform
-    image: pulumi.Input[str]
+    image: ServerImage
     namespace: pulumi.Input[str]
 
 
 class Model(pulumi.ComponentResource):
-    """Weights, server, endpoint, monitor and scaler of one model."""
+    """Weights, server, endpoint, keys, monitor and scaler of one model."""
 
     endpoint: Endpoint
+    api_keys: pulumi.Output[str] | None  # a secret; None where whoever reaches the model may use it
 
     def __init__(self, name: str, args: ModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:Model", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        workload, model, namespace = args.workload, args.model, args.namespace
-        weights: tuple[pulumi.Resource, ...] = ()
-        if isinstance(model.weights, schema.NodeDiskWeights):
-            volume = NodeDiskVolumeArgs(workload=workload, weights=model.weights, namespace=namespace)
-            weights = (NodeDiskVolume(f"{name}-weights", volume, child),)
+        self._child = pulumi.ResourceOptions(parent=self)
+        config, workload, namespace = args.config, args.workload, args.namespace
+        model, prometheus = config.models[args.key], args.platform.prometheus
+        keys = self._keys(name, model, args)
+        source = ModelSource.of(model.weights, workload)
+        vllm = model.runtime.image if isinstance(model.runtime, schema.VllmRuntime) else None
         server = ModelServer(
             name,
             ModelServerArgs(
-                workload=workload,
-                model=model,
-                source=ModelSource.of(model.weights, workload),
-                image=args.image,
+                pod=PodArgs(
+                    workload=workload,
+                    model=model,
+                    source=source,
+                    accelerator=Accelerator.of(model.gpus, config.gpu_pools, config.device_plugin),
+                    image=vllm or args.image.reference,
+                    own_image=args.image.reference,
+                    pull_secrets=args.image.pull_secrets,
+                ),
+                rollout=rollout_of(config, args.key),
                 namespace=namespace,
-                after=weights,
+                after=(*self._weights(name, model, args), *keys, *args.image.pullable),
             ),
-            child,
+            self._child,
         )
-        endpoint = EndpointArgs(
-            workload=workload,
-            kind=model.endpoint,
-            timeout=Lifecycle.of(model.timing, model.scaling).deployment_timeout,
-            namespace=namespace,
+        lifecycle = Lifecycle.of(model.timing, model.scaling)
+        policy = NetworkPolicy.of(model, namespace=workload.namespace, monitoring_namespace=prometheus.namespace)
+        self.endpoint = Endpoint(
+            name,
+            EndpointArgs(
+                workload=workload,
+                kind=model.endpoint,
+                exposure=model.exposure,
+                policy=policy if model.network.policy else None,
+                answer=lifecycle.answer,
+                timeout=lifecycle.deployment_timeout,
+                namespace=namespace,
+            ),
+            self._child,
         )
-        self.endpoint = Endpoint(name, endpoint, child)
+        access = self._access(name, args)
+        asked = signals(model.scaling, workload, config.gpu_metrics, sliced=model.gpus.mig_profile is not None)
         monitor = ModelMonitor(
-            name, ModelMonitorArgs(workload=workload, monitoring=args.monitoring, namespace=namespace), child
+            name,
+            ModelMonitorArgs(workload=workload, monitoring=args.platform.monitoring, namespace=namespace),
+            self._child,
         )
+        measured = (server.deployment, monitor.service_monitor)
+        proof: tuple[pulumi.Resource, ...] = measured
+        if asked:
+            questions = SignalProofArgs(
+                workload=workload,
+                signals=asked,
+                prometheus_address=prometheus.address,
+                token_secret=PrometheusAccess.name_of(workload) if access else None,
+                image=args.image.reference,
+                pull_secrets=args.image.pull_secrets,
+                namespace=namespace,
+                after=(*measured, *access),
+            )
+            proof = (*measured, SignalProof(name, questions, self._child).job)
         ModelScaler(
             name,
             ModelScalerArgs(
                 workload=workload,
                 scaling=model.scaling,
-                monitoring=args.monitoring,
+                signals=asked,
+                prometheus_address=prometheus.address,
+                authentication=PrometheusAccess.name_of(workload) if access else None,
+                scrape_interval=prometheus.scrape_interval_seconds,
+                cooldown=cooldown_seconds(config, args.key),
                 namespace=namespace,
-                after=(args.platform.keda, server.deployment, self.endpoint.service, monitor.service_monitor),
+                after=(args.platform.keda, self.endpoint.service, *access, *proof),
             ),
-            child,
+            self._child,
         )
         self.register_outputs({"endpoint_url": self.endpoint.url})
+
+    def _keys(self, name: str, model: schema.Model, args: ModelArgs) -> tuple[pulumi.Resource, ...]:
+        self.api_keys = None
+        if isinstance(model.api_keys, schema.NoKeys):
+            return ()
+        given = ApiKeysArgs(workload=args.workload, source=model.api_keys, namespace=args.namespace)
+        keys = ApiKeys(name, given, self._child)
+        self.api_keys = keys.keys
+        return (keys.secret,)
+
+    def _access(self, name: str, args: ModelArgs) -> tuple[pulumi.Resource, ...]:
+        token = args.platform.prometheus.bearer_token
+        if token is None:
+            return ()
+        given = PrometheusAccessArgs(
+            workload=args.workload,
+            token=token,
+            keda=args.platform.keda,
+            namespace=args.namespace,
+        )
+        return PrometheusAccess(name, given, self._child).resources
+
+    def _weights(self, name: str, model: schema.Model, args: ModelArgs) -> tuple[pulumi.Resource, ...]:
+        """What must be there before the pods read their weights."""
+        workload, namespace, weights = args.workload, args.namespace, model.weights
+        made: list[pulumi.Resource] = []
+        if isinstance(weights, schema.NodeDiskWeights):
+            volume = NodeDiskVolumeArgs(workload=workload, weights=weights, namespace=namespace)
+            made.append(NodeDiskVolume(f"{name}-weights", volume, self._child))
+        if isinstance(weights, schema.HubWeights | schema.S3Weights) and weights.cache is not None:
+            cache = CacheArgs(workload=workload, cache=weights.cache, namespace=namespace)
+            made.append(WeightsCache(f"{name}-weights-cache", cache, self._child).claim)
+        if secrets := stored_secrets(weights):
+            given = WeightsSecretArgs(workload=workload, values=secrets, namespace=namespace)
+            made.append(WeightsSecret(f"{name}-weights", given, self._child).secret)
+        return tuple(made)

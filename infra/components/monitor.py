@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra.config.schema import Monitoring
+from infra.components.monitoring import MonitoringStack
 from infra.service_monitor import ServiceMonitor
 from infra.versions import PROMETHEUS_OPERATOR_API
 from infra.workload import Workload
@@ -16,7 +16,7 @@ class ModelMonitorArgs:
     """Which model, scraped by which Prometheus."""
 
     workload: Workload
-    monitoring: Monitoring
+    monitoring: MonitoringStack
     namespace: pulumi.Input[str]
 
 
@@ -27,7 +27,7 @@ class ModelMonitor(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ModelMonitorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:ModelMonitor", name, None, opts)
-        workload, monitoring = args.workload, args.monitoring
+        workload, prometheus = args.workload, args.monitoring.prometheus
         self.service_monitor = k8s.apiextensions.CustomResource(
             name,
             api_version=PROMETHEUS_OPERATOR_API,
@@ -35,9 +35,9 @@ class ModelMonitor(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=workload.name,
                 namespace=args.namespace,
-                labels={**workload.labels, **monitoring.service_monitor_labels},
+                labels={**workload.labels, **prometheus.selector_labels},
             ),
-            spec=ServiceMonitor(workload=workload, interval=monitoring.scrape_interval_seconds).to_spec(),
-            opts=pulumi.ResourceOptions(parent=self),
+            spec=ServiceMonitor(workload=workload, interval=prometheus.scrape_interval_seconds).to_spec(),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[args.monitoring]),
         )
         self.register_outputs({})

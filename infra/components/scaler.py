@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra.config.schema import Monitoring, Scaling
-from infra.scaled_object import PrometheusTrigger, ScaledObject
-from infra.signals import signals
+from infra.config.schema import Scaling
+from infra.scaled_object import CronTrigger, PrometheusTrigger, ScaledObject
+from infra.signals import Signal
 from infra.versions import KEDA_API
 from infra.workload import Workload
 
@@ -21,11 +21,19 @@ AUTOSCALER_SECONDS = 15
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScalerArgs:
-    """Which model, scaled how, on what which Prometheus says; ``after``: what must be there first."""
+    """Which model, scaled how, on what which Prometheus says; ``after``: what must be there first.
+
+    ``authentication`` names the TriggerAuthentication for a Prometheus that asks for a token; ``cooldown``: seconds before the
+    last replica goes.
+    """
 
     workload: Workload
     scaling: Scaling
-    monitoring: Monitoring
+    signals: tuple[Signal, ...]
+    prometheus_address: str
+    authentication: str | None
+    scrape_interval: int
+    cooldown: int
     namespace: pulumi.Input[str]
     after: tuple[pulumi.Resource, ...]
 
@@ -35,30 +43,37 @@ class ModelScaler(pulumi.ComponentResource):
 
     It comes after KEDA, the Deployment and the ServiceMonitor: then KEDA's webhook finds its target, and on destroy it leaves
     before them. The update waits until every signal has been answered: KEDA calls a ScaledObject ready as soon as its
-    autoscaler exists, whether or not Prometheus knows the series. (Of a changed one it may still tell the health from before.)
+    autoscaler exists, whether or not Prometheus knows the series. Of a changed one it may still tell the health from before:
+    what then counts is the :class:`SignalProof` that comes first.
     """
 
     scaled_object: k8s.apiextensions.CustomResource
 
     def __init__(self, name: str, args: ModelScalerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:ModelScaler", name, None, opts)
-        workload, scaling, monitoring = args.workload, args.scaling, args.monitoring
-        timeout = DISCOVERY_SECONDS + LOOKS * (
-            monitoring.scrape_interval_seconds + scaling.polling_seconds + AUTOSCALER_SECONDS
-        )
+        workload, scaling = args.workload, args.scaling
+        timeout = DISCOVERY_SECONDS + LOOKS * (args.scrape_interval + scaling.polling_seconds + AUTOSCALER_SECONDS)
         scaled_object = ScaledObject(
             workload=workload,
-            triggers=tuple(
-                PrometheusTrigger(signal=signal, workload=workload, prometheus_address=monitoring.prometheus_address)
-                for signal in signals(scaling)
+            signals=tuple(
+                PrometheusTrigger(
+                    signal=signal,
+                    prometheus_address=args.prometheus_address,
+                    authentication=args.authentication,
+                )
+                for signal in args.signals
+            ),
+            schedules=tuple(
+                CronTrigger(schedule=schedule, number=number) for number, schedule in enumerate(scaling.schedules)
             ),
             min_replicas=scaling.min_replicas,
             max_replicas=scaling.max_replicas,
             polling=scaling.polling_seconds,
             up_window=scaling.up_window_seconds,
             down_window=scaling.down_window_seconds,
+            cooldown=args.cooldown,
             fallback_failures=scaling.fallback_failures,
-            fallback_replicas=scaling.fallback_replicas or scaling.min_replicas,
+            fallback_replicas=scaling.fallback_replicas or max(1, scaling.min_replicas),
         )
         self.scaled_object = k8s.apiextensions.CustomResource(
             name,

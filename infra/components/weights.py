@@ -1,12 +1,12 @@
-"""A directory on a node's disk as a volume that a restricted pod may mount."""
+"""Volumes and secrets for the weights of a model."""
 
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from infra.config.schema import NodeDiskWeights
-from infra.weights import node_disk_claim
+from infra.config.schema import CacheVolume, HubWeights, NodeDiskWeights, S3Weights, Weights
+from infra.weights import HUB_TOKEN, S3_SECRET, cache_claim, node_disk_claim, weights_secret
 from infra.workload import Workload
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
@@ -65,6 +65,81 @@ class NodeDiskVolume(pulumi.ComponentResource):
         )
         self.claim = claim.id.apply(lambda _: claim_name)
         self.register_outputs({"claim": self.claim})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheArgs:
+    """Which volume, for which model."""
+
+    workload: Workload
+    cache: CacheVolume
+    namespace: pulumi.Input[str]
+
+
+class WeightsCache(pulumi.ComponentResource):
+    """A claim in which downloaded weights outlive their pods."""
+
+    claim: k8s.core.v1.PersistentVolumeClaim
+
+    def __init__(self, name: str, args: CacheArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("llm-stack:components:WeightsCache", name, None, opts)
+        workload, cache = args.workload, args.cache
+        self.claim = k8s.core.v1.PersistentVolumeClaim(
+            name,
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=cache_claim(workload),
+                namespace=args.namespace,
+                labels=workload.labels,
+                # Many storage classes bind a volume when its first pod comes, which waits for this claim in turn.
+                annotations={"pulumi.com/skipAwait": "true"},
+            ),
+            spec=k8s.core.v1.PersistentVolumeClaimSpecArgs(
+                access_modes=[cache.access_mode],
+                storage_class_name=cache.storage_class,
+                resources=k8s.core.v1.VolumeResourceRequirementsArgs(requests={"storage": cache.size}),
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSecretArgs:
+    """Whose secrets: by keys of the Secret."""
+
+    workload: Workload
+    values: dict[str, str]
+    namespace: pulumi.Input[str]
+
+
+class WeightsSecret(pulumi.ComponentResource):
+    """What the storage of the weights asks for: the hub's token, or the secret of an access key."""
+
+    secret: k8s.core.v1.Secret
+
+    def __init__(self, name: str, args: WeightsSecretArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("llm-stack:components:WeightsSecret", name, None, opts)
+        workload = args.workload
+        self.secret = k8s.core.v1.Secret(
+            name,
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=weights_secret(workload), namespace=args.namespace, labels=workload.labels
+            ),
+            string_data={key: pulumi.Output.secret(value) for key, value in args.values.items()},
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({})
+
+
+def stored_secrets(weights: Weights) -> dict[str, str]:
+    """What of the weights' configuration is kept in a Secret, by its key there."""
+    match weights:
+        case HubWeights(token=str() as token):
+            return {HUB_TOKEN: token}
+        case S3Weights(secret_key=str() as secret_key):
+            return {S3_SECRET: secret_key}
+        case _:
+            return {}
 
 
 def _only_on(node: str) -> k8s.core.v1.VolumeNodeAffinityArgs:

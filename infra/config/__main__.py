@@ -3,7 +3,9 @@
 import argparse
 import sys
 
-from infra.config import ConfigError, from_files, parse
+from infra.config.loader import parse
+from infra.config.parsing import ConfigError
+from infra.config.readers import from_files
 
 
 def main() -> int:

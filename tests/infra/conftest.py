@@ -12,7 +12,8 @@ import pytest
 import yaml
 from pulumi.runtime import mocks as pulumi_mocks
 
-from infra.config import StackConfig, parse
+from infra.config.loader import parse
+from infra.config.schema import StackConfig
 from infra.stack import LlmStack, LlmStackArgs, providers
 from local import toolchain
 from local.paths import Paths
@@ -22,13 +23,14 @@ from local.toolchain import Tools
 DIGEST = f"sha256:{'ab' * 32}"
 SOUND: dict[str, Any] = {
     "cluster": {"identifier": "test", "context": "test", "namespace": "llm"},
-    "image": {"mode": "build", "repository": "registry.example.org/llm/server"},
+    "image": {"mode": "build", "repository": "registry.acme.dev/llm/server"},
     "keda": {},
-    "monitoring": {"prometheus_address": "http://prometheus.monitoring.svc:9090"},
+    "monitoring": {"mode": "existing", "prometheus_address": "http://prometheus.monitoring.svc:9090"},
     "models": {
         "chat": {
             "weights": {"source": "node-disk", "path": "/models/chat", "node": "node-1"},
             "resources": {"cpu": "300m", "memory": "700Mi", "memory_limit": "2Gi"},
+            "api_keys": {"source": "none"},
         }
     },
 }

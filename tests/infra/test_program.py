@@ -38,12 +38,16 @@ def test_a_sound_configuration_gives_every_output(
     engine_config(sound)
     outputs: dict[str, Any] = {}
     under_mocks(lambda: run().apply(outputs.update))
-    assert outputs.pop("image").startswith("registry.example.org/llm/server@sha256:")
+    assert outputs.pop("image").startswith("registry.acme.dev/llm/server@sha256:")
     assert outputs == {
         "endpoint_url": "http://chat.llm.svc:8000/v1",
         "endpoints": {"chat": "http://chat.llm.svc:8000/v1"},
         "namespace": "llm",
         "prometheus_url": "http://prometheus.monitoring.svc:9090",
+        "api_keys": {},
+        "gpu_cost_per_month": "0.00 to 0.00 USD per month",
+        "fits": {"chat": "not checked"},
+        "scaling": {"chat": "1 to 3 replicas; each carries 5 waiting requests, 12 running requests"},
     }
 
 

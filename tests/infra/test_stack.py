@@ -40,6 +40,8 @@ def test_the_local_stack_registers_these_resources_under_these_names(deploy: Dep
         "llm-stack:index:LlmStack$Platform::platform",
         "Platform$Keda::keda",
         "Platform$Monitoring::monitoring",
+        "Platform$NvidiaDevicePlugin::device-plugin",
+        "Platform$GpuMetrics::gpu-metrics",
         "llm-stack:index:LlmStack$kubernetes:core/v1:Namespace::models",
         "llm-stack:index:LlmStack$ServerImage::server",
         "ServerImage$docker:index/image:Image::server",
@@ -50,10 +52,15 @@ def test_the_local_stack_registers_these_resources_under_these_names(deploy: Dep
         "Model$ModelServer::chat",
         "ModelServer$kubernetes:core/v1:ServiceAccount::chat",
         "ModelServer$kubernetes:apps/v1:Deployment::chat",
+        "ModelServer$kubernetes:policy/v1:PodDisruptionBudget::chat",
         "Model$Endpoint::chat",
         "Endpoint$kubernetes:core/v1:Service::chat",
+        "Endpoint$kubernetes:networking.k8s.io/v1:NetworkPolicy::chat",
         "Model$ModelMonitor::chat",
         "ModelMonitor$kubernetes:monitoring.coreos.com/v1:ServiceMonitor::chat",
+        "Model$SignalProof::chat",
+        "SignalProof$kubernetes:core/v1:ConfigMap::chat",
+        "SignalProof$kubernetes:batch/v1:Job::chat",
         "Model$ModelScaler::chat",
         "ModelScaler$kubernetes:keda.sh/v1alpha1:ScaledObject::chat",
     }
@@ -124,14 +131,14 @@ def test_an_update_takes_no_pod_away_before_the_next_is_ready(deploy: Deploy, so
 
 def test_a_built_image_is_deployed_by_its_digest(deploy: Deploy, sound: Mapping) -> None:
     recorder = deploy(sound)
-    assert recorder.only("Image")["imageName"] == "registry.example.org/llm/server:test"
+    assert recorder.only("Image")["imageName"] == "registry.acme.dev/llm/server:test"
     assert recorder.only("Image")["build"]["context"] == ".."  # of the program's directory: no path of this machine
     assert container(recorder.only("Deployment"))["image"] == recorder.outputs["image"]
-    assert recorder.outputs["image"].startswith("registry.example.org/llm/server@sha256:")
+    assert recorder.outputs["image"].startswith("registry.acme.dev/llm/server@sha256:")
 
 
 def test_a_prebuilt_image_needs_no_builder(deploy: Deploy, sound: Mapping) -> None:
-    reference = f"registry.example.org/llm/server@sha256:{'0' * 64}"
+    reference = f"registry.acme.dev/llm/server@sha256:{'0' * 64}"
     sound["image"] = {"mode": "prebuilt", "reference": reference}
     recorder = deploy(sound)
     assert not [resource for resource in recorder.resources if "docker" in resource.type]
@@ -196,11 +203,25 @@ def test_gpus_are_asked_for_only_where_configured(deploy: Deploy, sound: Mapping
     on_cpu = deploy(sound).only("Deployment")
     assert container(on_cpu)["resources"]["limits"] == {"memory": "2Gi"}
     assert environment(on_cpu)["DEVICE"] == "cpu"
-    sound["models"]["chat"]["gpus"] = {"count": 2, "resource": "nvidia.com/mig-1g.10gb"}
-    on_gpu = deploy(sound).only("Deployment")
-    assert container(on_gpu)["resources"]["limits"]["nvidia.com/mig-1g.10gb"] == "2"
-    assert container(on_gpu)["resources"]["requests"]["nvidia.com/mig-1g.10gb"] == "2"
-    assert environment(on_gpu)["DEVICE"] == "cuda"
+    sound["gpu_pools"] = {"big": {"gpu": "H100-80GB", "total": 8, "node_selector": {"gpu": "h100"}}}
+    sound["models"]["chat"]["gpus"] = {"count": 2, "pool": "big"}
+    on_gpus = deploy(sound).only("Deployment")
+    assert container(on_gpus)["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert container(on_gpus)["resources"]["requests"]["nvidia.com/gpu"] == "2"
+    assert environment(on_gpus)["DEVICE"] == "cuda"
+    pod = on_gpus["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"gpu": "h100"}
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
+    assert {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}} in pod["volumes"]
+
+
+@pytest.mark.parametrize(("strategy", "resource"), [("mixed", "nvidia.com/mig-1g.10gb"), ("single", "nvidia.com/gpu")])
+def test_a_slice_is_asked_for_as_it_is_offered(deploy: Deploy, sound: Mapping, strategy: str, resource: str) -> None:
+    sound["gpu_pools"] = {"big": {"gpu": "H100-80GB", "total": 1}}
+    sound["device_plugin"] = {"mig_strategy": strategy}
+    sound["models"]["chat"]["gpus"] = {"count": 1, "pool": "big", "mig_profile": "1g.10gb"}
+    limits = container(deploy(sound).only("Deployment"))["resources"]["limits"]
+    assert limits == {"memory": "2Gi", resource: "1"}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +229,7 @@ def test_gpus_are_asked_for_only_where_configured(deploy: Deploy, sound: Mapping
     [
         ({"type": "ClusterIP"}, "http://chat.llm.svc:8000/v1"),
         ({"type": "NodePort", "port": 30080, "host": "node"}, "http://node:30080/v1"),
-        ({"type": "LoadBalancer"}, "http://192.0.2.1:8000/v1"),
+        ({"type": "LoadBalancer", "internal": True}, "http://192.0.2.1:8000/v1"),
     ],
 )
 def test_the_endpoint_is_printed_as_clients_reach_it(

@@ -1,0 +1,37 @@
+"""The devices of one replica, as the cluster offers them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infra.config.schema import DevicePlugin, GpuPool, Gpus, Toleration
+
+GPU_RESOURCE = "nvidia.com/gpu"
+# The taint that clouds and operators put on GPU nodes, so that only pods that need one run there.
+GPU_TAINT = Toleration(taint=GPU_RESOURCE, effect="NoSchedule")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accelerator:
+    """What a pod asks for, and of which nodes."""
+
+    count: int
+    resource: str
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Toleration, ...]
+    runtime_class: str | None
+
+    @classmethod
+    def of(cls, gpus: Gpus, pools: Mapping[str, GpuPool], plugin: DevicePlugin) -> "Accelerator | None":
+        """None where the model is served on the CPU."""
+        if not gpus.count or gpus.pool is None:
+            return None
+        pool = pools[gpus.pool]
+        sliced = gpus.mig_profile is not None and plugin.mig_strategy == "mixed"
+        return cls(
+            count=gpus.count,
+            # With the strategy `single` a slice is offered as if it were a whole GPU.
+            resource=f"nvidia.com/mig-{gpus.mig_profile}" if sliced else GPU_RESOURCE,
+            node_selector=pool.node_selector,
+            tolerations=(GPU_TAINT, *pool.tolerations),
+            runtime_class=pool.runtime_class,
+        )

@@ -1,0 +1,81 @@
+"""Contradictions of how a model is reached and by whom."""
+
+from collections.abc import Iterator, Mapping
+
+from infra.config.parsing import Check, Contradiction
+from infra.config.schema import IngressExposure, LoadBalancerEndpoint, Model, NodePortEndpoint, NoKeys, StackConfig
+
+
+def public_without_key(model: Model) -> Iterator[Contradiction]:
+    """A model that the whole world reaches and whoever reaches may use."""
+    balancer = isinstance(model.endpoint, LoadBalancerEndpoint) and not model.endpoint.internal
+    if isinstance(model.api_keys, NoKeys) and (balancer or model.exposure is not None):
+        door = "exposure" if model.exposure is not None else "endpoint"
+        yield Contradiction(
+            "api_keys.source",
+            "none",
+            f"leaves the model open to everyone: its {door} is public",
+            "Use generated or given.",
+        )
+
+
+def public_without_tls(model: Model) -> Iterator[Contradiction]:
+    """A public load balancer to which keys and prompts travel in clear."""
+    endpoint = model.endpoint
+    if isinstance(endpoint, LoadBalancerEndpoint) and not endpoint.internal and not endpoint.tls:
+        yield Contradiction(
+            "endpoint.tls",
+            endpoint.tls,
+            "lets keys and prompts travel in clear: the load balancer is public",
+            "Let it end TLS (tls: true, with the annotations of your cloud), use an exposure with TLS, or internal: true.",
+        )
+
+
+def two_doors(model: Model) -> Iterator[Contradiction]:
+    """An exposure, and a load balancer beside it that goes around it."""
+    if model.exposure is not None and isinstance(model.endpoint, LoadBalancerEndpoint):
+        problem = "is a second way in, around the exposure"
+        yield Contradiction("endpoint.type", model.endpoint.TAG, problem, "Use ClusterIP, or leave exposure out.")
+
+
+def issuer(model: Model) -> Iterator[Contradiction]:
+    """A certificate that cert-manager has nowhere to put."""
+    exposure = model.exposure
+    if isinstance(exposure, IngressExposure) and exposure.issuer is not None and exposure.tls_secret is None:
+        problem = "has nowhere to put the certificate: tls_secret is missing"
+        yield Contradiction("exposure.issuer", exposure.issuer, problem, "Name a Secret for it: exposure.tls_secret.")
+
+
+def proxy_timeout(model: Model) -> Iterator[Contradiction]:
+    """A proxy that gives up on answers which the server still writes."""
+    exposure, answer = model.exposure, model.timing.answer_seconds
+    if exposure is not None and exposure.timeout_seconds is not None and exposure.timeout_seconds < answer:
+        yield Contradiction(
+            "exposure.timeout_seconds",
+            exposure.timeout_seconds,
+            f"is less than timing.answer_seconds = {answer}: long answers would be cut off",
+            "Raise it, lower answer_seconds, or leave it out.",
+        )
+
+
+def node_ports(models: Mapping[str, Model]) -> Iterator[Contradiction]:
+    """Two models at one port of the nodes."""
+    taken: dict[int, str] = {}
+    for name, model in models.items():
+        if not isinstance(model.endpoint, NodePortEndpoint):
+            continue
+        port = model.endpoint.port
+        if port in taken:
+            problem = f"is also the port of models.{taken[port]}.endpoint"
+            yield Contradiction(f"models.{name}.endpoint.port", port, problem, "Give each model a port of its own.")
+        taken[port] = name
+
+
+CHECKS = (
+    Check(Model, (), public_without_key),
+    Check(Model, (), public_without_tls),
+    Check(Model, (), two_doors),
+    Check(Model, (), issuer),
+    Check(Model, (), proxy_timeout),
+    Check(StackConfig, ("models",), node_ports),
+)

@@ -1,0 +1,129 @@
+"""Contradictions of replicas and signals."""
+
+from collections.abc import Iterator
+
+from infra.config.parsing import Check, Contradiction
+from infra.config.schema import DevicePlugin as Plugin
+from infra.config.schema import GpuMetrics, Model, Scaling, Server, StackConfig
+
+# The horizontal autoscaler does nothing while the load is within this of its target (the controller manager's default).
+AUTOSCALER_TOLERANCE = 0.1
+
+
+def replica_range(low: int, high: int) -> Iterator[Contradiction]:
+    """More replicas without load than at most."""
+    if low > high:
+        yield Contradiction(
+            "min_replicas", low, f"is more than max_replicas = {high}", "Lower min_replicas or raise max_replicas."
+        )
+
+
+def fallback_range(low: int, high: int, fallback: int | None) -> Iterator[Contradiction]:
+    """Replicas for the time without measurements that are outside the range."""
+    if fallback is not None and low <= high and not low <= fallback <= high:
+        remedy = f"Use a number from {max(1, low)} to {high}, or leave it out for {max(1, low)}."
+        problem = f"is outside min_replicas = {low} to max_replicas = {high}"
+        yield Contradiction("fallback_replicas", fallback, problem, remedy)
+
+
+def scale_to_zero(scaling: Scaling) -> Iterator[Contradiction]:
+    """Zero replicas without a signal from outside the pods: nothing would ever wake the model."""
+    if scaling.min_replicas == 0 and scaling.request_side is None and not scaling.schedules:
+        yield Contradiction(
+            "scaling.min_replicas",
+            0,
+            "leaves nothing that could wake the model: without a pod there is no queue to measure",
+            "Add scaling.request_side or scaling.schedules, or keep one replica.",
+        )
+
+
+def any_signal(scaling: Scaling) -> Iterator[Contradiction]:
+    """Several replicas and nothing to scale on."""
+    signals = (
+        scaling.waiting_per_replica,
+        scaling.running_per_replica,
+        scaling.kv_cache_percent,
+        scaling.gpu_percent,
+        scaling.request_side,
+    )
+    if not any(signals) and not scaling.schedules and scaling.max_replicas > scaling.min_replicas:
+        yield Contradiction(
+            "scaling.max_replicas",
+            scaling.max_replicas,
+            "is never reached: no signal is looked at",
+            "Set waiting_per_replica or running_per_replica.",
+        )
+
+
+def schedule_replicas(scaling: Scaling) -> Iterator[Contradiction]:
+    """A schedule that wants more replicas than there may be."""
+    for index, schedule in enumerate(scaling.schedules):
+        if schedule.replicas > scaling.max_replicas:
+            yield Contradiction(
+                f"scaling.schedules[{index}].replicas",
+                schedule.replicas,
+                f"is more than max_replicas = {scaling.max_replicas}",
+                "Lower it or raise max_replicas.",
+            )
+
+
+def running_target(server: Server, scaling: Scaling) -> Iterator[Contradiction]:
+    """A target for running requests that a server never exceeds: the autoscaler would be inert and look healthy."""
+    most, target = server.max_running_requests, scaling.running_per_replica
+    if target is not None and not _reached(target, most):
+        yield Contradiction(
+            "scaling.running_per_replica",
+            target,
+            f"is never exceeded by {AUTOSCALER_TOLERANCE:.0%}: a replica runs server.max_running_requests = {most} at most",
+            "Lower it (four fifths of max_running_requests is a good start) or raise max_running_requests.",
+        )
+
+
+def waiting_target(server: Server, scaling: Scaling) -> Iterator[Contradiction]:
+    """A target for queued requests that a server never exceeds."""
+    most, target = server.max_waiting_requests, scaling.waiting_per_replica
+    if target is not None and not _reached(target, most):
+        yield Contradiction(
+            "scaling.waiting_per_replica",
+            target,
+            f"is never exceeded by {AUTOSCALER_TOLERANCE:.0%}: more than server.max_waiting_requests = {most} are refused",
+            "Lower it or raise max_waiting_requests.",
+        )
+
+
+def gpu_trigger(config: StackConfig) -> Iterator[Contradiction]:
+    """A GPU-utilisation trigger where nobody can tell it per replica: no GPU, one that pods share, or none that is watched."""
+    for name, model in config.models.items():
+        target = model.scaling.gpu_percent
+        if target is None:
+            continue
+        if problem := _no_utilisation(model, config.device_plugin, config.gpu_metrics):
+            remedy = "Leave gpu_percent out and scale on waiting and running requests."
+            yield Contradiction(f"models.{name}.scaling.gpu_percent", target, problem, remedy)
+
+
+def _no_utilisation(model: Model, plugin: Plugin, metrics: GpuMetrics) -> str:
+    if not model.gpus.count:
+        return "asks for the utilisation of GPUs, and the model has none"
+    if plugin.sharing != "none":
+        return f"is the whole GPU's, which {plugin.shares} pods share (device_plugin.sharing = {plugin.sharing})"
+    if metrics.mode == "none":
+        return "is measured by nobody (gpu_metrics.mode = none)"
+    return ""
+
+
+def _reached(target: float, most: int) -> bool:
+    """Whether a replica that carries the most it can makes the autoscaler add one."""
+    return most > target * (1 + AUTOSCALER_TOLERANCE)
+
+
+CHECKS = (
+    Check(Scaling, ("min_replicas", "max_replicas"), replica_range),
+    Check(Scaling, ("min_replicas", "max_replicas", "fallback_replicas"), fallback_range),
+    Check(Model, ("scaling",), scale_to_zero),
+    Check(Model, ("scaling",), any_signal),
+    Check(Model, ("scaling",), schedule_replicas),
+    Check(Model, ("server", "scaling"), running_target),
+    Check(Model, ("server", "scaling"), waiting_target),
+    Check(StackConfig, (), gpu_trigger),
+)

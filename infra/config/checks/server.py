@@ -1,0 +1,71 @@
+"""Contradictions of models, their memory, times and weights."""
+
+from collections.abc import Iterator, Mapping
+
+from infra.config.parsing import Check, Contradiction
+from infra.config.schema import Cluster, Model, PvcWeights, Resources, S3Weights, StackConfig, Timing
+from infra.lifecycle import drain_seconds
+from infra.quantity import bytes_of
+
+
+def any_model(models: Mapping[str, Model]) -> Iterator[Contradiction]:
+    """No model at all."""
+    if not models:
+        yield Contradiction(
+            "models", dict(models), "names no model", "Add one: models.<name>.weights and models.<name>.resources."
+        )
+
+
+def memory(memory: str, limit: str) -> Iterator[Contradiction]:
+    """More memory reserved than allowed."""
+    if bytes_of(memory) > bytes_of(limit):
+        yield Contradiction(
+            "memory", memory, f"is more than memory_limit = {limit}", "Lower memory or raise memory_limit."
+        )
+
+
+def grace(timing: Timing) -> Iterator[Contradiction]:
+    """A pod that is killed while it still answers."""
+    drain, given = drain_seconds(timing), timing.grace_seconds
+    if given is not None and given <= timing.pre_stop_seconds + drain:
+        yield Contradiction(
+            "timing.grace_seconds",
+            given,
+            f"is not more than pre-stop and drain, {timing.pre_stop_seconds} + {drain}: the pod would be killed while it "
+            "still answers",
+            "Raise it, lower drain_seconds, or leave it out.",
+        )
+
+
+def existing_claims(cluster: Cluster, models: Mapping[str, Model]) -> Iterator[Contradiction]:
+    """A claim that is said to exist, in a namespace that the stack is about to make."""
+    named = [name for name, model in models.items() if isinstance(model.weights, PvcWeights)]
+    if named and cluster.create_namespace:
+        yield Contradiction(
+            "cluster.create_namespace",
+            cluster.create_namespace,
+            f"makes the namespace {cluster.namespace}, in which the claim of models.{named[0]} is said to be already",
+            "Set cluster.create_namespace to false: the stack then neither makes nor removes the namespace.",
+        )
+
+
+def s3_keys(model: Model) -> Iterator[Contradiction]:
+    """Half of an access key."""
+    weights = model.weights
+    if isinstance(weights, S3Weights) and (weights.access_key is None) != (weights.secret_key is None):
+        given, missing = ("access_key", "secret_key") if weights.secret_key is None else ("secret_key", "access_key")
+        yield Contradiction(
+            f"weights.{missing}",
+            None,
+            f"is missing, and weights.{given} is given",
+            "Give both, or neither to use the pod's cloud identity.",
+        )
+
+
+CHECKS = (
+    Check(StackConfig, ("models",), any_model),
+    Check(Resources, ("memory", "memory_limit"), memory),
+    Check(Model, ("timing",), grace),
+    Check(Model, (), s3_keys),
+    Check(StackConfig, ("cluster", "models"), existing_claims),
+)

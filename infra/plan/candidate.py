@@ -1,0 +1,126 @@
+"""A model on what it shall run on: the request as it is given, and what follows from it and the model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infra.gpus import Accelerator
+from infra.plan.architecture import Architecture
+from infra.plan.memory import Memory, Replica, budget_bytes, longest_request, measure
+from infra.plan.number_format import Dtype, Method, Quantization, while_loading
+from infra.plan.runtimes import LARGE_GPU_BYTES, RUNTIMES, RuntimeMemory, RuntimeName
+
+# What a runtime is told to fill of a GPU's memory, or of the pod's.
+DEFAULT_MEMORY_SHARE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """A model and what it shall run on.
+
+    Raises:
+        ValueError: a number is out of range, or there is neither a GPU nor a memory limit to compare with.
+    """
+
+    config: Mapping[str, object]
+    """The model's config.json."""
+    runtime: RuntimeName
+    gpus_per_replica: int
+    """0 serves on the CPU."""
+    max_running_requests: int
+    gpu: Accelerator | None = None
+    memory_limit_bytes: int | None = None
+    """Of the pod; compared with where there is no GPU."""
+    dtype: Dtype | None = None
+    """None: that of the checkpoint."""
+    quantization: Method | None = None
+    """None: that of the checkpoint, or none."""
+    max_model_len: int | None = None
+    """Tokens of prompt and answer; None: the model's own limit."""
+    memory_share: float = DEFAULT_MEMORY_SHARE
+    prefill_tokens: int | None = None
+    """Prompt tokens in one step; None: the runtime's default."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.memory_share <= 1:
+            raise ValueError(f"memory_share = {self.memory_share}: must be above 0 and at most 1")
+        for name in ("max_running_requests", "max_model_len", "prefill_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} = {value}: must be at least 1")
+        if self.gpus_per_replica < 0:
+            raise ValueError(f"gpus_per_replica = {self.gpus_per_replica}: must be at least 0")
+        if self.gpus_per_replica and self.gpu is None:
+            raise ValueError("gpu = None: name the GPU, or set gpus_per_replica to 0")
+        if not self.gpus_per_replica and self.memory_limit_bytes is None:
+            raise ValueError("memory_limit_bytes = None: without a GPU it is what the model must fit into")
+
+    @property
+    def accelerator(self) -> Accelerator | None:
+        return self.gpu if self.gpus_per_replica else None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of one GPU, or of the pod."""
+        accelerator = self.accelerator
+        return accelerator.memory_bytes if accelerator is not None else self.memory_limit_bytes or 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A request and what is known of its model."""
+
+    request: FitRequest
+    architecture: Architecture
+    published: Quantization | None
+    """How the checkpoint is quantised."""
+    stored_dtype: Dtype
+    """The number format of the checkpoint, where it is not quantised."""
+
+    @property
+    def runtime(self) -> RuntimeMemory:
+        return RUNTIMES[self.request.runtime]
+
+    @property
+    def dtype(self) -> Dtype:
+        return self.request.dtype or self.stored_dtype
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of prompt and answer of the longest request."""
+        own = self.architecture.context_tokens
+        return min(self.request.max_model_len or own, own)
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """How the weights lie in memory."""
+        if not self.runtime.quantizes:
+            return None
+        if self.published is not None:
+            return self.published
+        return while_loading(self.request.quantization) if self.request.quantization is not None else None
+
+    @property
+    def replica(self) -> Replica:
+        request, runtime = self.request, self.runtime
+        large = request.accelerator is not None and request.memory_bytes >= LARGE_GPU_BYTES
+        default = runtime.prefill_tokens_large if large else runtime.prefill_tokens
+        return Replica(
+            architecture=self.architecture,
+            runtime=runtime,
+            gpus=request.gpus_per_replica,
+            weight_dtype=self.dtype,
+            quantization=self.quantization,
+            prefill_tokens=request.prefill_tokens or default,
+            running_requests=request.max_running_requests,
+        )
+
+    def memory(self) -> Memory:
+        """Every part of the sum, for requests of full length."""
+        request = self.request
+        budget = budget_bytes(request.memory_bytes, request.memory_share, gpu=request.accelerator is not None)
+        return measure(self.replica, budget=budget, tokens=self.context_tokens)
+
+    def longest(self, requests: int) -> int:
+        """The most tokens with which that many requests are held at once; 0 where not even one token each is."""
+        limit = self.architecture.context_tokens
+        return longest_request(self.replica, available=self.memory().cache, requests=requests, limit=limit)

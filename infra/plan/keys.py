@@ -1,0 +1,11 @@
+"""The keys that findings about the fit name: those of a model's entry in the configuration, and its config.json."""
+
+CONFIG = "config_file"
+LENGTH = "server.max_model_len"
+REQUESTS = "server.max_running_requests"
+DTYPE = "server.dtype"
+QUANTIZATION = "runtime.quantization"
+RUNTIME = "runtime"
+COUNT = "gpus.count"
+GPU = "gpus.pool"
+MEMORY = "resources.memory_limit"

@@ -1,0 +1,104 @@
+"""Everything that can be said of a stack before it is deployed."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.config.schema import Model, StackConfig, VllmRuntime
+from infra.findings import Finding, Severity
+from infra.gpus import Accelerator, find_gpu
+from infra.plan import cost, examples, rollouts, timing
+from infra.plan.candidate import DEFAULT_MEMORY_SHARE, FitRequest
+from infra.plan.cost import GpuCost, gpu_cost
+from infra.plan.fit import Fit, check_fit
+from infra.plan.model_files import ROOT, read_config
+from infra.plan.number_format import Method
+from infra.plan.timing import ColdStart, cold_start
+from infra.quantity import bytes_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlan:
+    """One model: whether it fits (None: not checked), and how its replicas come."""
+
+    fit: Fit | None
+    start: ColdStart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The models' plans by name, what they cost (None: no price), and everything there is to say."""
+
+    models: Mapping[str, ModelPlan]
+    cost: GpuCost | None
+    findings: tuple[Finding, ...]
+    examples: tuple[Finding, ...]  # those of the findings that stop an update, and no preview
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity is Severity.WARNING)
+
+
+def plan(config: StackConfig, root: Path = ROOT) -> Plan:
+    """The plan of a configuration; files that it names are looked for below ``root``."""
+    models: dict[str, ModelPlan] = {}
+    open_examples = tuple(examples.findings(config))
+    found: list[Finding] = [*open_examples, *cost.findings(config), *rollouts.shared_pools(config)]
+    for key, model in config.models.items():
+        fit, about_fit = _fit(config, key, model, root)
+        start = cold_start(config, key, _weights_bytes(model, fit))
+        found += [*about_fit, *timing.findings(config, key, start), *rollouts.findings(config, key)]
+        models[key] = ModelPlan(fit=fit, start=start)
+    return Plan(models=models, cost=gpu_cost(config), findings=tuple(found), examples=open_examples)
+
+
+def _weights_bytes(model: Model, fit: Fit | None) -> int | None:
+    """What has to be read before a replica serves; each of its GPUs holds a part."""
+    return None if fit is None or fit.memory is None else fit.memory.weights * max(1, model.gpus.count)
+
+
+def _fit(config: StackConfig, key: str, model: Model, root: Path) -> tuple[Fit | None, list[Finding]]:
+    files = read_config(key, model, root)
+    if isinstance(files, Finding):
+        return None, [files]
+    fit = check_fit(_request(config, model, files))
+    return fit, list(_below(f"models.{key}", fit.findings))
+
+
+def _request(config: StackConfig, model: Model, files: Mapping[str, object]) -> FitRequest:
+    runtime, server = model.runtime, model.server
+    vllm = runtime if isinstance(runtime, VllmRuntime) else None
+    # What a compressed-tensors checkpoint is quantised to stands in its own config.json.
+    named = vllm.quantization if vllm else None
+    quantization: Method | None = (
+        "int4" if named == "bitsandbytes" else None if named == "compressed-tensors" else named
+    )
+    return FitRequest(
+        config=files,
+        runtime="vllm" if vllm else "transformers",
+        gpus_per_replica=model.gpus.count,
+        gpu=_accelerator(config, model),
+        memory_limit_bytes=bytes_of(model.resources.memory_limit),
+        max_running_requests=server.max_running_requests,
+        max_model_len=server.max_model_len,
+        dtype=None if server.dtype == "auto" else server.dtype,
+        quantization=quantization,
+        memory_share=vllm.gpu_memory_utilization if vllm else DEFAULT_MEMORY_SHARE,
+    )
+
+
+def _accelerator(config: StackConfig, model: Model) -> Accelerator | None:
+    if model.gpus.pool is None:
+        return None
+    gpu = find_gpu(config.gpu_pools[model.gpus.pool].gpu)
+    return gpu if model.gpus.mig_profile is None else gpu.slice(model.gpus.mig_profile.removesuffix("+me"))
+
+
+def _below(path: str, findings: tuple[Finding, ...]) -> Iterator[Finding]:
+    for finding in findings:
+        yield dataclasses.replace(finding, key=f"{path}.{finding.key}")

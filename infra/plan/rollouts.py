@@ -1,0 +1,50 @@
+"""What an update and the pool's size mean for a model's users."""
+
+from collections.abc import Iterator
+
+from infra.config.schema import CacheVolume, HubWeights, S3Weights, StackConfig
+from infra.findings import Finding, Severity
+from infra.rollout import IN_PLACE, free_devices, rollout_of
+
+
+def findings(config: StackConfig, key: str) -> Iterator[Finding]:
+    """Downtime, GPUs that several models count on, and volumes that cannot be in two places."""
+    model, path = config.models[key], f"models.{key}"
+    if rollout_of(config, key) == IN_PLACE and model.scaling.min_replicas <= 1:
+        yield Finding(
+            severity=Severity.WARNING,
+            key=f"{path}.placement.rollout",
+            value=model.placement.rollout,
+            problem="takes the only replica away before the next one is ready: every update is a downtime of a start",
+            remedy="Leave one more GPU free in the pool, or keep two replicas.",
+        )
+    cache = _cache(config, key)
+    if cache is not None and cache.access_mode == "ReadWriteOnce" and model.scaling.max_replicas > 1:
+        yield Finding(
+            severity=Severity.WARNING,
+            key=f"{path}.weights.cache.access_mode",
+            value=cache.access_mode,
+            problem="lets one node use the volume: replicas on other nodes would wait for ever",
+            remedy="Use ReadWriteMany, or a pool of one node.",
+        )
+
+
+def shared_pools(config: StackConfig) -> Iterator[Finding]:
+    """Pools whose models would together ask for more than there is."""
+    for name in config.gpu_pools:
+        users = [key for key, model in config.models.items() if model.gpus.pool == name]
+        sliced = any(config.models[key].gpus.mig_profile for key in users)
+        free = 0.0 if sliced else free_devices(config, name)
+        if len(users) > 1 and free < 0:
+            yield Finding(
+                severity=Severity.WARNING,
+                key=f"gpu_pools.{name}.total",
+                value=str(config.gpu_pools[name].total),
+                problem=f"is {-free:g} GPUs short when {', '.join(users)} all run their most replicas: the last wait for a GPU",
+                remedy="Lower max_replicas, or raise the total.",
+            )
+
+
+def _cache(config: StackConfig, key: str) -> CacheVolume | None:
+    weights = config.models[key].weights
+    return weights.cache if isinstance(weights, HubWeights | S3Weights) else None
