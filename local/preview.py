@@ -98,11 +98,15 @@ def preview(
     if not PYTHON.exists():
         raise LocalError(f"{PYTHON} is not there.", "Run `make policy/.venv/pack`, or the whole by `make preview`.")
     said = Preview(stack)
-    with _detached(root, stack) as (directory, detached):
+    file = root / STACK_FILE.format(stack)
+    kept = _settings(file)
+    with _detached(root, file, _opened(kept)) as (directory, detached):
         options = automation.LocalWorkspaceOptions(
             pulumi_command=automation.PulumiCommand(root=str(pulumi_root)), env_vars={**environment, **detached}
         )
         made = automation.create_stack(stack_name=stack, work_dir=str(directory), opts=options)
+        if secrets := dict.fromkeys(_secrets(kept.get("config")), automation.ConfigValue(STAND_IN, secret=True)):
+            made.set_all_config(secrets, path=True)
         try:
             made.preview(
                 diff=True,
@@ -120,8 +124,8 @@ def preview(
 
 
 @contextmanager
-def _detached(root: Path, stack: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The project in another directory, with a stack's file that wants no passphrase; and the variables that keep the rest out.
+def _detached(root: Path, file: Path, settings: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The project in another directory, with ``settings`` as its stack's ``file``; and the variables that keep the rest out.
 
     Everything but that file is linked to: the engine would write its own encryption into the one that is there.
     """
@@ -129,11 +133,10 @@ def _detached(root: Path, stack: str) -> Iterator[tuple[Path, dict[str, str]]]:
         directory, state = Path(temporary, "project"), Path(temporary, "state")
         directory.mkdir()
         state.mkdir()
-        file = STACK_FILE.format(stack)
         for entry in root.iterdir():
-            if entry.name != file:
+            if entry != file:
                 (directory / entry.name).symlink_to(entry)
-        (directory / file).write_text(yaml.safe_dump(_readable(root / file)))
+        (directory / file.name).write_text(yaml.safe_dump(settings))
         yield (
             directory,
             {
@@ -144,18 +147,31 @@ def _detached(root: Path, stack: str) -> Iterator[tuple[Path, dict[str, str]]]:
         )
 
 
-def _readable(file: Path) -> dict[str, Any]:
-    """A stack's file without what only its owners can read."""
+def _settings(file: Path) -> dict[str, Any]:
+    """What a stack's file says, without how its secrets are read."""
     if not file.is_file():
         known = ", ".join(sorted(path.name.split(".")[1] for path in file.parent.glob(STACK_FILE.format("*"))))
         raise LocalError(f"There is no {file}.", f"Name a stack that has a file: {known or 'none has'}.")
-    return {key: _opened(value) for key, value in yaml.safe_load(file.read_text()).items() if key not in ENCRYPTION}
+    return {key: value for key, value in yaml.safe_load(file.read_text()).items() if key not in ENCRYPTION}
 
 
 def _opened(value: Any) -> Any:
+    """The value with something to replace in the place of every encrypted one."""
     if isinstance(value, dict):
         return STAND_IN if set(value) == {SECURE} else {key: _opened(inner) for key, inner in value.items()}
     return [_opened(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _secrets(value: Any, path: str = "") -> Iterator[str]:
+    """Where encrypted values are, as paths of `pulumi config set --path`."""
+    if isinstance(value, dict):
+        if set(value) == {SECURE}:
+            yield path
+        for key, inner in value.items():
+            yield from _secrets(inner, f'{path}["{key}"]' if path else key)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _secrets(inner, f"{path}[{index}]")
 
 
 def _indented(finding: str) -> str:

@@ -7,13 +7,20 @@ from .pods import Pod, behind
 
 # Variables by which a server demands keys: this project's own server reads a file, vLLM one key.
 KEY_VARIABLES = ("API_KEYS_FILE", "VLLM_API_KEY")
+# By which clouds (GKE, EKS and its older controller, AKS) are told that a load balancer is for one's own network only.
+INTERNAL = {
+    "networking.gke.io/load-balancer-type": "internal",
+    "service.beta.kubernetes.io/aws-load-balancer-scheme": "internal",
+    "service.beta.kubernetes.io/aws-load-balancer-internal": "true",
+    "service.beta.kubernetes.io/azure-load-balancer-internal": "true",
+}
 
 
 def guarded(resources: Iterable[Resource]) -> Iterator[Violation]:
     """What can be reached from outside demands an API key.
 
-    Outside is a LoadBalancer or an external address, an Ingress, or a route of a Gateway. One that leads to nothing in this
-    stack is refused as well: nothing shows that a key guards it.
+    Outside is a LoadBalancer that no annotation calls internal, an external address, an Ingress, or a route of a Gateway. One
+    that leads to nothing in this stack is refused as well: nothing shows that a key guards it.
     """
     known = tuple(resources)
     services = [resource for resource in known if (resource.group, resource.kind) == ("core", "Service")]
@@ -54,7 +61,7 @@ def _backends(resource: Resource) -> tuple[str, ...]:
     spec = mapping(resource.inputs, "spec")
     match resource.group, resource.kind:
         case "core", "Service":
-            names = [resource.name] if spec.get("type") == "LoadBalancer" or spec.get("externalIPs") else []
+            names = [resource.name] if _is_public(resource) else []
         case "networking.k8s.io", "Ingress":
             paths = [path for rule in objects(spec, "rules") for path in objects(rule, "http", "paths")]
             backends = [mapping(spec, "defaultBackend"), *(mapping(path, "backend") for path in paths)]
@@ -65,6 +72,13 @@ def _backends(resource: Resource) -> tuple[str, ...]:
         case _:
             names = []
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _is_public(service: Resource) -> bool:
+    annotations = mapping(service.inputs, "metadata", "annotations")
+    internal = any(str(annotations.get(name)).lower() == said for name, said in INTERNAL.items())
+    balanced = text(service.inputs, "spec", "type") == "LoadBalancer" and not internal
+    return balanced or bool(value(service.inputs, "spec", "externalIPs"))
 
 
 def _is_service(reference: Json) -> bool:

@@ -23,7 +23,11 @@ pytestmark = pytest.mark.engine
 # Declares what a file beside it says.
 PROGRAM = ROOT / "tests" / "e2e" / "program"
 # A stack's file with a secret: nobody here has the passphrase.
-SETTINGS = {"encryptionsalt": "v1:AAAA:v1:BBBB:CCCC", "config": {"t-stand-in:token": {"secure": "v1:AAAA:BBBB"}}}
+SECRET = {"secure": "v1:AAAA:BBBB"}
+SETTINGS = {
+    "encryptionsalt": "v1:AAAA:v1:BBBB:CCCC",
+    "config": {"t-stand-in:token": SECRET, "t-stand-in:models": {"chat": {"keys": [SECRET, SECRET]}, "other": 1}},
+}
 Run = Callable[..., Preview]
 
 
@@ -61,8 +65,8 @@ def project(directory: Path, resources: tuple[Resource, ...]) -> Path:
 
 def test_stack_of_this_checkout_breaks_no_rule(run: Run) -> None:
     said = run()
-    assert said.findings == []
     assert not said.refused
+    assert [finding for finding in said.findings if not finding.startswith("warning: ")] == []
     assert said.outputs["namespace"] == "llm"
     assert "llm-stack" in said.markdown()
 

@@ -216,8 +216,11 @@ def test_public_endpoint_wants_a_server_that_demands_a_key(entrance: Resource) -
     assert "selects no pod of this stack" in broken(endpoints.guarded([entrance, *inside])).message
 
 
-def test_endpoint_inside_the_cluster_needs_no_key() -> None:
-    assert list(endpoints.guarded([service(), service("NodePort"), with_container(env=[])])) == []
+def test_endpoint_inside_the_cluster_or_network_needs_no_key() -> None:
+    annotations = {"networking.gke.io/load-balancer-type": "Internal"}
+    balancer = service("LoadBalancer")
+    internal = replace(balancer, inputs={**balancer.inputs, "metadata": {"name": "chat", "annotations": annotations}})
+    assert list(endpoints.guarded([service(), service("NodePort"), internal, with_container(env=[])])) == []
 
 
 @pytest.mark.parametrize(
