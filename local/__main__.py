@@ -181,7 +181,7 @@ def _preview(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
             page.write(said.markdown())
     if said.refused:
         raise LocalError(
-            f"The preview of {options.stack} was refused:\n  - " + "\n  - ".join(said.findings),
+            f"The preview of {options.stack} was refused:\n  - " + "\n  - ".join(said.faults),
             f"Mend what is named above and run the command again; the whole report is {report}.",
         )
 

@@ -65,6 +65,11 @@ class Preview:
         if finding not in self.findings and not any(remark in finding for remark in REMARKS):
             self.findings.append(finding)
 
+    @property
+    def faults(self) -> list[str]:
+        """Those of the findings for which the preview was refused."""
+        return [finding for finding in self.findings if not re.match(r"warning: |\S+ \(advisory\)", finding)]
+
     def markdown(self) -> str:
         """The preview as a comment: what is wrong, what it gives and costs, and every change."""
         counts = ", ".join(f"{count} to {op}" for op, count in sorted(self.changes.items())) or "nothing to change"
