@@ -75,7 +75,7 @@ def test_every_rule_stops_the_preview(run: Run) -> None:
     faulty = with_container(image="server:latest", resources={"limits": {"nvidia.com/gpu": "8"}}, env=[])
     inputs = {**faulty.inputs, "spec": {**faulty.inputs["spec"], "replicas": 2}}
     said = run(
-        kubernetes("apps/v1:Deployment", **{**inputs, "metadata": {"name": "chat", "namespace": "llm"}}),
+        kubernetes("apps/v1:Deployment", **inputs),
         deployment(hostNetwork=True),
         scaled_object(fallback=None),
         service("LoadBalancer"),
