@@ -1,4 +1,4 @@
-"""`python3 -m local up | tools | status | down | logs | ask | env`: the stack on this machine."""
+"""`python3 -m local up | tools | preview | status | down | logs | ask | env`: the stack on this machine."""
 
 import argparse
 import fcntl
@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
 from local import ask, model, plugins, project, toolchain
 from local.cluster.cluster import Cluster
 from local.cluster.layout import CONTEXT
 from local.environment import link_stand_ins, shell, variables, without_proxy
-from local.paths import Paths
+from local.paths import HOME_VARIABLE, Paths
 from local.screen import LocalError, Screen
 from local.state import STACK
 
@@ -26,6 +29,8 @@ QUESTION = "Say hello in one short sentence."
 STACK_SECONDS = 40.0  # expected, with the image at hand
 IMAGE_SECONDS = 240.0  # expected, on top, where it has to be built: torch comes over the network
 NAMESPACE = "llm"  # of Pulumi.local.yaml
+REPORTS = project.ROOT / "build"
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"  # the page of a run on GitHub
 
 
 def main(arguments: list[str]) -> int:
@@ -54,7 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--cluster-only", action="store_true", help="stop before the stack")
     down = commands.add_parser("down", help="remove everything that runs; caches stay")
     down.add_argument("--purge", action="store_true", help="remove caches, images and weights too")
-    commands.add_parser("tools", help="only get the tools; prints the directory with the commands")
+    tools = commands.add_parser("tools", help="only get the tools; prints the directory with the commands")
+    tools.add_argument("names", nargs="*", metavar="NAME", help="all that `up` needs, when none is named")
+    preview = commands.add_parser("preview", help="a stack's preview and policies, without cluster, state or secrets")
+    preview.add_argument("stack")
     commands.add_parser("status", help="what runs, how much disk it takes")
     logs = commands.add_parser("logs", help="logs of the served model, or of a process of the cluster")
     logs.add_argument("process", nargs="?", help="kubelet, containerd, kube-apiserver, …")
@@ -143,9 +151,39 @@ def _environment(paths: Paths, tools: toolchain.Tools, screen: Screen) -> dict[s
     return variables(paths, tools, found)
 
 
-def _tools(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+def _tools(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     paths.create()
-    print(toolchain.obtain(paths, screen).bin)
+    print(toolchain.obtain(paths, screen, options.names).bin)
+
+
+def _preview(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
+    project.enter(screen)
+    from local.preview import pack_settings, preview
+
+    with suppress(OSError):
+        paths.home.mkdir(parents=True, exist_ok=True)
+    if not os.access(paths.home, os.W_OK):
+        raise LocalError(
+            f"{paths.home}, where tools are kept, cannot be written to.",
+            f"Set {HOME_VARIABLE} to a directory of yours.",
+        )
+    with tempfile.TemporaryDirectory(prefix="llm-stack-run-") as run:  # beside a cluster that may run, and without root
+        apart = replace(paths, run=Path(run))
+        tools = toolchain.obtain(apart, screen, ["pulumi"])
+        environment = _environment(apart, tools, screen)
+        said = preview(options.stack, tools.bin.parent, environment, pack_settings(options.stack))
+    print("\n".join(said.lines))
+    REPORTS.mkdir(exist_ok=True)
+    report = REPORTS / f"preview-{options.stack}.md"
+    report.write_text(said.markdown())
+    if summary := os.environ.get(SUMMARY_VARIABLE):
+        with Path(summary).open("a") as page:
+            page.write(said.markdown())
+    if said.refused:
+        raise LocalError(
+            f"The preview of {options.stack} was refused:\n  - " + "\n  - ".join(said.faults),
+            f"Mend what is named above and run the command again; the whole report is {report}.",
+        )
 
 
 def _down(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
@@ -247,6 +285,7 @@ def _alone(paths: Paths) -> Iterator[None]:
 _COMMANDS = {
     "up": _up,
     "tools": _tools,
+    "preview": _preview,
     "down": _down,
     "status": _status,
     "logs": _logs,

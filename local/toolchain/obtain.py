@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,13 @@ from local.toolchain.table import TOOLS, Tool
 
 GO_VERSION = (1, 21)  # the first that fetches the toolchain which a go.mod names
 # On the user's path below <cache>/bin.
-SHOWN = {"pulumi": "pulumi", "buildctl": "buildkit", "ctr": "kube", "promtool": "prometheus"}
+SHOWN = {
+    "pulumi": "pulumi",
+    "buildctl": "buildkit",
+    "ctr": "kube",
+    "promtool": "prometheus",
+    "actionlint": "actionlint",
+}
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,8 @@ class Tools:
         return self._binary("prometheus", "promtool")
 
 
-def obtain(paths: Paths, screen: Screen) -> Tools:
-    """Makes sure that every tool is there; where all are, this takes no time.
+def obtain(paths: Paths, screen: Screen, names: Collection[str] = ()) -> Tools:
+    """Makes sure that the tools of ``names`` are there, or all that `up` needs; where they are, this takes no time.
 
     Raises:
         LocalError: something is missing that cannot be had; what has been made so far is kept.
@@ -128,11 +134,12 @@ def obtain(paths: Paths, screen: Screen) -> Tools:
     versions = {tool.name: tool.version for tool in TOOLS}
     if users_pulumi := users.pulumi(versions["pulumi"]):
         directories["pulumi"] = users_pulumi.resolve().parent
-    if _missing(directories):
+    wanted = [tool for tool in TOOLS if (tool.name in names if names else not tool.development)]
+    if _missing(wanted, directories):
         paths.cache.mkdir(parents=True, exist_ok=True)
         with (paths.cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another command may be at it
-            if missing := _missing(directories):
+            if missing := _missing(wanted, directories):
                 _make(missing, directories, paths.cache, screen)
                 _trim(paths.cache)
     tools = Tools(paths.cache, directories)
@@ -140,8 +147,8 @@ def obtain(paths: Paths, screen: Screen) -> Tools:
     return tools
 
 
-def _missing(directories: dict[str, Path]) -> list[Tool]:
-    return [tool for tool in TOOLS if not directories[tool.name].exists()]
+def _missing(wanted: list[Tool], directories: dict[str, Path]) -> list[Tool]:
+    return [tool for tool in wanted if not directories[tool.name].exists()]
 
 
 def _make(missing: list[Tool], directories: dict[str, Path], cache: Path, screen: Screen) -> None:
@@ -198,7 +205,8 @@ def _link(tools: Tools, kubectl: Path) -> None:
     """The commands for the user, and for ourselves."""
     tools.bin.mkdir(parents=True, exist_ok=True)
     wanted = {name: tools.directories[tool] / name for name, tool in SHOWN.items()}
-    for name, target in {**wanted, "kubectl": kubectl}.items():
+    there = {name: target for name, target in {**wanted, "kubectl": kubectl}.items() if target.exists()}
+    for name, target in there.items():
         link = tools.bin / name
         if not (link.is_symlink() and link.readlink() == target):
             link.unlink(missing_ok=True)

@@ -26,7 +26,8 @@ class Tool:
     """Binaries that come together.
 
     ``go_module`` is the module whose version, in ``<name>/go.mod``, is the tool's. ``build_seconds`` is what a build from
-    empty caches took on two cores. ``stamp`` is the variable in which the program keeps its own version.
+    empty caches took on two cores. ``stamp`` is the variable in which the program keeps its own version. ``development``
+    says that only changing this project needs it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Tool:
     share: Mapping[str, str] = field(default_factory=dict)  # name below share/ -> path in ``share_module``
     share_module: str = ""
     download: Download | None = None
+    development: bool = field(default=False, repr=False)  # says nothing of what is built
 
     @property
     def sources(self) -> Path:
@@ -144,5 +146,18 @@ TOOLS = (
                 "prometheus-{release}.linux-{arch}/promtool": "promtool",
             },
         ),
+    ),
+    Tool(
+        name="actionlint",
+        go_module="github.com/rhysd/actionlint",
+        packages=("tool",),
+        binaries=("actionlint",),
+        build_seconds=20,
+        download=Download(
+            url=GITHUB + "/rhysd/actionlint/releases/download/v{version}/actionlint_{version}_linux_{arch}.tar.gz",
+            checksums=GITHUB + "/rhysd/actionlint/releases/download/v{version}/actionlint_{version}_checksums.txt",
+            members={"actionlint": "actionlint"},
+        ),
+        development=True,
     ),
 )

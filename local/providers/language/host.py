@@ -1,9 +1,14 @@
-"""The language host: runs a Python program for the engine."""
+"""The language host: runs a Python program or policy pack for the engine."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import IO
 
 import grpc
 from google.protobuf import empty_pb2
@@ -12,6 +17,11 @@ from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 EXEC_VARIABLE = "LLM_STACK_PULUMI_PYTHON_EXEC"
 # The program has already reported its error to the engine (contract of pulumi-language-python-exec).
 BAIL_STATUS = 32
+# How the engine calls a policy pack among plugins (sdk/go/common/apitype, AnalyzerPlugin).
+POLICY_PACK = "analyzer"
+PIECE_BYTES = 65536
+
+Response = language_pb2.RunPluginResponse
 
 
 class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
@@ -61,3 +71,49 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         if status:
             return language_pb2.RunResponse(error=f"the program {request.project} exited with status {status}")
         return language_pb2.RunResponse()
+
+    def RunPlugin(  # noqa: N802
+        self, request: language_pb2.RunPluginRequest, context: grpc.ServicerContext
+    ) -> Iterator[Response]:
+        """Runs a policy pack, in the environment that it names, until the engine cancels the call.
+
+        The stack's configuration is not handed on to the pack: a pack that reads it needs the official host.
+        """
+        if request.kind != POLICY_PACK:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"this stand-in runs policy packs; {request.kind!r} is none")
+        directory = request.info.program_directory
+        options = dict(request.info.options)
+        python = Path(sys.executable)
+        if "virtualenv" in options:
+            python = Path(request.info.root_directory, str(options["virtualenv"]), "bin", "python")
+        if not python.exists():
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{python} is not there: run `make policy/.venv/pack`")
+        process = subprocess.Popen(
+            [python, "-u", "-m", "pulumi.policy", *request.args, directory],
+            cwd=directory,
+            env=os.environ | dict(item.split("=", 1) for item in request.env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        context.add_callback(process.terminate)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        yield from _pieces(process.stdout, process.stderr)
+        yield Response(exitcode=process.wait())
+
+
+def _pieces(stdout: IO[bytes], stderr: IO[bytes]) -> Iterator[Response]:
+    """What a process says, as it comes, until it has ended."""
+    pieces: SimpleQueue[Response | None] = SimpleQueue()
+
+    def read(stream: IO[bytes], answer: Callable[[bytes], Response]) -> None:
+        while piece := os.read(stream.fileno(), PIECE_BYTES):
+            pieces.put(answer(piece))
+        stream.close()
+        pieces.put(None)
+
+    Thread(target=read, args=(stdout, lambda piece: Response(stdout=piece)), daemon=True).start()
+    Thread(target=read, args=(stderr, lambda piece: Response(stderr=piece)), daemon=True).start()
+    for _ in (stdout, stderr):
+        while (piece := pieces.get()) is not None:
+            yield piece

@@ -1,0 +1,1 @@
+"""The rules, each a plain function of what a manifest says; nothing here knows the engine."""
