@@ -1,5 +1,6 @@
 """The whole stack: one platform, one namespace, one image, and the models."""
 
+import os
 from dataclasses import dataclass
 
 import pulumi
@@ -90,6 +91,9 @@ class LlmStack(pulumi.ComponentResource):
 
 def providers(config: StackConfig) -> list[pulumi.ProviderResource]:
     """The only ways out of the program: the cluster that is configured, and the builder where an image is built."""
+    # The SDK would write the path into the state, and every other machine would show a difference; the plugin reads the
+    # variable itself.
+    os.environ.pop("KUBECONFIG", None)
     cluster = k8s.Provider(
         "cluster",
         # Without it a changed kubeconfig would look like another cluster, and everything would be replaced.

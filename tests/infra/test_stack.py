@@ -81,6 +81,14 @@ def test_the_provider_survives_a_new_kubeconfig(deploy: Deploy, sound: Mapping) 
     assert "kubeconfig" not in inputs
 
 
+def test_the_place_of_the_kubeconfig_is_no_input(
+    deploy: Deploy, sound: Mapping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two people, or a person and CI, keep it in different places: that is no difference of the stack.
+    monkeypatch.setenv("KUBECONFIG", "/home/somebody/config")
+    assert "kubeconfig" not in deploy(sound).only("kubernetes")
+
+
 def test_replicas_are_left_to_the_autoscaler(deploy: Deploy, sound: Mapping) -> None:
     assert "replicas" not in deploy(sound).only("Deployment")["spec"]
 
@@ -229,7 +237,7 @@ def test_a_slice_is_asked_for_as_it_is_offered(deploy: Deploy, sound: Mapping, s
     [
         ({"type": "ClusterIP"}, "http://chat.llm.svc:8000/v1"),
         ({"type": "NodePort", "port": 30080, "host": "node"}, "http://node:30080/v1"),
-        ({"type": "LoadBalancer", "internal": True}, "http://192.0.2.1:8000/v1"),
+        ({"type": "LoadBalancer", "internal": True, "annotations": {"lb": "internal"}}, "http://192.0.2.1:8000/v1"),
     ],
 )
 def test_the_endpoint_is_printed_as_clients_reach_it(

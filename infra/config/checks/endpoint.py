@@ -31,6 +31,18 @@ def public_without_tls(model: Model) -> Iterator[Contradiction]:
         )
 
 
+def internal_balancer(model: Model) -> Iterator[Contradiction]:
+    """A load balancer that is called internal, and no annotation that tells the cloud so."""
+    endpoint = model.endpoint
+    if isinstance(endpoint, LoadBalancerEndpoint) and endpoint.internal and not endpoint.annotations:
+        yield Contradiction(
+            "endpoint.internal",
+            endpoint.internal,
+            "makes nothing internal by itself: clouds go by the Service's annotations",
+            "Give endpoint.annotations of your cloud, such as networking.gke.io/load-balancer-type: Internal.",
+        )
+
+
 def two_doors(model: Model) -> Iterator[Contradiction]:
     """An exposure, and a load balancer beside it that goes around it."""
     if model.exposure is not None and isinstance(model.endpoint, LoadBalancerEndpoint):
@@ -74,6 +86,7 @@ def node_ports(models: Mapping[str, Model]) -> Iterator[Contradiction]:
 CHECKS = (
     Check(Model, (), public_without_key),
     Check(Model, (), public_without_tls),
+    Check(Model, (), internal_balancer),
     Check(Model, (), two_doors),
     Check(Model, (), issuer),
     Check(Model, (), proxy_timeout),
