@@ -12,14 +12,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Literal
 
+PROJECT = "llm-stack"
 RULES = "rules"
 # A value in angle brackets stands for one that only the user knows.
 PLACEHOLDER = re.compile(r"<[^<>]*>")
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-class Encrypted(str):
-    """A secret value that was not decrypted: it has the type of a text, and nothing about its content is known."""
+class Secret(str):
+    """A text that was kept encrypted; messages never show it."""
+
+    def __repr__(self) -> str:
+        return "[secret]"
+
+
+class Encrypted(Secret):
+    """A secret that was not decrypted: nothing about its content is known."""
 
     def __new__(cls) -> "Encrypted":
         return super().__new__(cls, "[secret]")
@@ -58,6 +66,7 @@ class Rules:
     pattern: re.Pattern[str] | None = None
     looks: str = ""  # the pattern in words
     tag: str = ""  # of a union of dataclasses: the key whose value says which one
+    secret: bool = False  # only accepted when it was kept encrypted
 
 
 def key(
@@ -70,10 +79,13 @@ def key(
     pattern: str | None = None,
     looks: str = "",
     tag: str = "",
+    secret: bool = False,
 ) -> typing.Any:  # as dataclasses.field: the annotation of the attribute says the type
     """A field of a schema class; without ``default`` or ``default_factory`` the user must give the key."""
     compiled = re.compile(pattern) if pattern else None
-    rules = Rules(doc=doc, minimum=minimum, maximum=maximum, pattern=compiled, looks=looks, tag=tag)
+    rules = Rules(
+        doc=doc, minimum=minimum, maximum=maximum, pattern=compiled, looks=looks, tag=tag, secret=secret
+    )
     if default_factory is not None:
         return field(default_factory=default_factory, metadata={RULES: rules})
     return field(default=default, metadata={RULES: rules})
@@ -81,7 +93,7 @@ def key(
 
 def shown(value: object) -> str:
     """A value as a message shows it: short, and never a secret."""
-    text = str(value) if isinstance(value, Encrypted) else repr(value)
+    text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -134,7 +146,9 @@ class Parser:
         values: dict[str, object] = {}
         for name, member in known.items():
             rules: Rules = member.metadata[RULES]
-            if name in data:
+            optional = member.default is not MISSING or member.default_factory is not MISSING
+            # The engine gives an empty group for one that the stack's file leaves out.
+            if name in data and not (optional and data[name] == {}):
                 values[name] = self.value(hints[name], rules, _under(path, name), data[name])
             elif member.default is not MISSING:
                 values[name] = member.default
@@ -148,6 +162,8 @@ class Parser:
     def value(self, hint: object, rules: Rules, path: str, data: object) -> object:
         """One value of the annotated type ``hint``, or UNSOUND."""
         origin = typing.get_origin(hint)
+        if isinstance(data, Secret) and not rules.secret:
+            data = str(data)  # it only stands beside a secret, and may be shown
         if origin in (typing.Union, types.UnionType):
             return self._union(typing.get_args(hint), rules, path, data)
         if origin is Literal:
@@ -157,6 +173,8 @@ class Parser:
             return self.report(path, data, "is not one of the choices", f"Use {' or '.join(map(str, choices))}.")
         if origin is Mapping:
             return self._mapping(typing.get_args(hint)[1], rules, path, data)
+        if origin is tuple:
+            return self._list(typing.get_args(hint)[0], rules, path, data)
         if isinstance(hint, type) and is_dataclass(hint):
             return self.build(hint, path, data)
         return self._scalar(typing.cast(type, hint), rules, path, data)
@@ -171,12 +189,20 @@ class Parser:
                 self.report(_under(path, found.key), found.value, found.problem, found.remedy)
 
     def _union(self, members: tuple[object, ...], rules: Rules, path: str, data: object) -> object:
+        if data is None and types.NoneType in members:
+            return None
+        members = tuple(member for member in members if member is not types.NoneType)
         if rules.tag:
             classes = [member for member in members if isinstance(member, type)]
             return self._tagged({tagged(cls): cls for cls in classes}, rules.tag, path, data)
-        if data is None:
-            return None
-        (member,) = (member for member in members if member is not types.NoneType)
+        words = [word for member in members if typing.get_origin(member) is Literal for word in typing.get_args(member)]
+        if data in words and len(members) > 1:
+            return data
+        member = members[0]
+        if words and len(members) > 1 and isinstance(data, str):
+            return self.report(
+                path, data, "is not one of the choices", f"Use {NAMES[typing.cast(type, member)]} or {' or '.join(words)}."
+            )
         return self.value(member, rules, path, data)
 
     def _tagged(self, classes: dict[str, type], tag: str, path: str, data: object) -> object:
@@ -186,7 +212,13 @@ class Parser:
         chosen = data[tag]
         if not isinstance(chosen, str) or chosen not in classes:
             return self.report(f"{path}.{tag}", chosen, "is not one of the choices", f"Use {choices}.")
-        return self.build(classes[chosen], path, {name: value for name, value in data.items() if name != tag})
+        keys = {name: value for name, value in data.items() if name != tag}
+        for name in list(keys):
+            owners = [other for other, cls in classes.items() if name in _keys(cls)]
+            if owners and chosen not in owners:
+                value, problem = keys.pop(name), f"is no key of {tag} {chosen}"
+                self.report(_under(path, name), value, problem, f"Remove it, or set {path}.{tag} to {' or '.join(owners)}.")
+        return self.build(classes[chosen], path, keys)
 
     def _mapping(self, member: object, rules: Rules, path: str, data: object) -> object:
         if not isinstance(data, dict):
@@ -201,11 +233,21 @@ class Parser:
             values[str(name)] = self.value(member, inner, _under(path, name), value)
         return UNSOUND if UNSOUND in values.values() else values
 
+    def _list(self, member: object, rules: Rules, path: str, data: object) -> object:
+        if not isinstance(data, (list, tuple)):
+            return self.report(path, data, f"is {_kind(data)}, must be a list", f"Give a list: {rules.doc}.")
+        inner = Rules(doc=rules.doc)
+        values = tuple(self.value(member, inner, f"{path}[{index}]", value) for index, value in enumerate(data))
+        return UNSOUND if UNSOUND in values else values
+
     def _scalar(self, kind: type, rules: Rules, path: str, data: object) -> object:
         if kind is float and type(data) is int:
             data = float(data)
         if not isinstance(data, kind) or (kind is not bool and isinstance(data, bool)):
             return self.report(path, data, f"is {_kind(data)}, must be {NAMES[kind]}", f"Give {rules.doc}.")
+        if rules.secret and not isinstance(data, Secret):
+            remedy = f"Run: pulumi config set --secret --path '{PROJECT}:{path}'"
+            return self.report(path, Encrypted(), "is a secret that stands in clear in the stack's file", f"{remedy}.")
         if isinstance(data, Encrypted):
             return data
         if isinstance(data, str):
@@ -248,7 +290,11 @@ def _under(path: str, name: object) -> str:
 
 
 def _names(cls: type) -> str:
-    return ", ".join(member.name for member in fields(cls))
+    return ", ".join(_keys(cls))
+
+
+def _keys(cls: type) -> list[str]:
+    return [member.name for member in fields(cls)]
 
 
 def _kind(value: object) -> str:

@@ -5,21 +5,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from pulumi.runtime.config import CONFIG, get_config_env
+from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env, is_config_secret
 
-from infra.config.parsing import ConfigError, Encrypted, Finding
+from infra.config.parsing import PROJECT, ConfigError, Encrypted, Finding, Secret
 
-PROJECT = "llm-stack"
 ROOT = Path(__file__).resolve().parents[2]
 # How Pulumi writes an encrypted value into a stack's file.
 SECURE = "secure"
 
 
 def from_engine() -> dict[str, object]:
-    """The whole configuration of the running program, secrets decrypted, keys of other packages left out."""
+    """The whole configuration of the running program, secrets decrypted, keys of other packages left out.
+
+    The engine says of a whole group that there is a secret in it, not where.
+    """
     prefix = f"{PROJECT}:"
     entries = {**get_config_env(), **CONFIG.get()}
-    return {name.removeprefix(prefix): _decoded(value) for name, value in entries.items() if name.startswith(prefix)}
+    secret = {*get_config_secret_keys_env(), *filter(is_config_secret, entries)}
+    return {
+        name.removeprefix(prefix): _kept(_decoded(value)) if name in secret else _decoded(value)
+        for name, value in entries.items()
+        if name.startswith(prefix)
+    }
 
 
 def from_files(stack: str, root: Path = ROOT) -> dict[str, object]:
@@ -54,6 +61,15 @@ def _decoded(value: str) -> object:
         return json.loads(value)
     except ValueError:
         return value
+
+
+def _kept(value: object) -> object:
+    """The value with each of its texts as one that was kept encrypted."""
+    if isinstance(value, Mapping):
+        return {name: _kept(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_kept(inner) for inner in value]
+    return Secret(value) if isinstance(value, str) else value
 
 
 def _opaque(value: object) -> object:

@@ -1,0 +1,20 @@
+"""What users of a model are promised."""
+
+# ruff: noqa: RUF009 -- key() makes the field itself; it is no default that instances would share
+
+from dataclasses import dataclass
+
+from infra.config.parsing import key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objectives:
+    """What users are promised; alerts are made from it."""
+
+    first_token_seconds: float = key(
+        "seconds within which 95 % of the answers begin", default=2.5, minimum=0.001, maximum=2560
+    )
+    inter_token_seconds: float = key(
+        "seconds within which 95 % of the following tokens come", default=0.2, minimum=0.01, maximum=80
+    )
+    error_percent: float = key("share of requests that may fail", default=1.0, minimum=0.01, maximum=50)
