@@ -225,9 +225,9 @@ def _work(series: ModelSeries) -> Row:
 
 def _health(series: ModelSeries) -> Row:
     value = " or ".join(series.keda("keda_scaler_metrics_value", "scaledObject"))
-    errors = series.keda_increase("keda_scaler_detail_errors_total", "scaledObject", WINDOW)
-    empty = series.keda_increase("keda_scaler_empty_upstream_responses_total", "scaledResource", WINDOW)
-    answers = series.keda_increase("keda_scaler_http_requests_total", "scaled_resource", WINDOW)
+    errors = series.keda_counter("rate", "keda_scaler_detail_errors_total", "scaledObject", WINDOW)
+    empty = series.keda_counter("rate", "keda_scaler_empty_upstream_responses_total", "scaledResource", WINDOW)
+    answers = series.keda_counter("rate", "keda_scaler_http_requests_total", "scaled_resource", WINDOW)
     active = series.autoscaler(
         "kube_horizontalpodautoscaler_status_condition", condition="ScalingActive", status="true"
     )
@@ -242,19 +242,21 @@ def _health(series: ModelSeries) -> Row:
                 queries=(Query(expression=f"max by (scaler) ({value})", legend="{{scaler}}"),),
             ),
             Panel(
-                title="KEDA's looks at Prometheus",
+                title="KEDA's queries per minute",
                 description="Answers by HTTP status, empty ones, and errors. While the fallback answers no error is counted.",
                 queries=(
-                    Query(expression=f"sum by (status_code) ({answers})", legend="status {{status_code}}"),
-                    Query(expression=f"sum({empty})", legend="empty"),
-                    Query(expression=f"sum({errors})", legend="errors"),
+                    Query(expression=f"60 * sum by (status_code) ({answers})", legend="status {{status_code}}"),
+                    Query(expression=f"60 * sum({empty})", legend="empty"),
+                    Query(expression=f"60 * sum({errors})", legend="errors"),
                 ),
             ),
             Panel(
                 title="Autoscaler and pods",
-                description="1 while the autoscaler can compute; pods that find no node; restarts of containers.",
+                description="1 while the autoscaler can compute, and while KEDA's fallback answers it; pods that find no node; "
+                "restarts of containers.",
                 queries=(
                     Query(expression=f"max({active})", legend="autoscaler active"),
+                    Query(expression=f"max({model.fallback(series)})", legend="fallback"),
                     Query(expression=f"sum({pending}) or vector(0)", legend="pods without node"),
                     Query(expression=f"sum(increase({restarts}[{WINDOW}]))", legend="restarts"),
                 ),

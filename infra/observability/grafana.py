@@ -88,7 +88,7 @@ class Panel:
             steps.append({"color": alarm, "value": self.warn})
         custom: JsonObject = {
             "lineWidth": 1,
-            "fillOpacity": 10,
+            "fillOpacity": 30 if self.stacked else 5,
             "showPoints": "never",
             "stacking": {"mode": "normal" if self.stacked else "none", "group": "A"},
         }

@@ -288,7 +288,7 @@ class ModelRules:
             ),
             AlertRule(
                 name="LlmFallbackActive",
-                expression=f"{_fallback(series)}{self._awake}",
+                expression=f"{fallback(series)}{self._awake}",
                 severity="ticket",
                 lasting=self._blind,
                 summary=f"Model {name}: the autoscaler is blind and holds the replicas as they are",
@@ -299,16 +299,18 @@ class ModelRules:
 
 
 def _errors(series: ModelSeries, window: str) -> str:
-    return series.keda_increase("keda_scaler_detail_errors_total", "scaledObject", window, type="scaledobject")
+    return series.keda_counter(
+        "increase", "keda_scaler_detail_errors_total", "scaledObject", window, type="scaledobject"
+    )
 
 
 def _empty(series: ModelSeries, window: str) -> str:
-    empty = series.keda_increase("keda_scaler_empty_upstream_responses_total", "scaledResource", window)
+    empty = series.keda_counter("increase", "keda_scaler_empty_upstream_responses_total", "scaledResource", window)
     return _by_scaler(empty, "triggerName")
 
 
 def _queries(series: ModelSeries, window: str, **labels: str) -> str:
-    queries = series.keda_increase("keda_scaler_http_requests_total", "scaled_resource", window, **labels)
+    queries = series.keda_counter("increase", "keda_scaler_http_requests_total", "scaled_resource", window, **labels)
     return _by_scaler(queries, "trigger_name")
 
 
@@ -317,7 +319,7 @@ def _by_scaler(counters: str, named: str) -> str:
     return f'label_replace({counters}, "scaler", "$1", "{named}", "(.*)")'
 
 
-def _fallback(series: ModelSeries) -> str:
+def fallback(series: ModelSeries) -> str:
     """The share of failed queries of a signal, while none of them counts as an error: the fallback hides them.
 
     A failed look that the fallback answers is none to KEDA: its counter of errors stands still. Only the counters of

@@ -9,6 +9,7 @@ of whoever installed it.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from infra.workload import Workload
 
@@ -86,6 +87,8 @@ class ModelSeries:
         exported, honored = (f"{metric}{{{matchers({**own, **place})}}}" for place in places)
         return exported, honored
 
-    def keda_increase(self, metric: str, named: str, window: str, **labels: str) -> str:
-        """By how much a counter of KEDA's operator rose."""
-        return " or ".join(f"increase({counter}[{window}])" for counter in self.keda(metric, named, **labels))
+    def keda_counter(
+        self, function: Literal["rate", "increase"], metric: str, named: str, window: str, **labels: str
+    ) -> str:
+        """How a counter of KEDA's operator rose."""
+        return " or ".join(f"{function}({counter}[{window}])" for counter in self.keda(metric, named, **labels))

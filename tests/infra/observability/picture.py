@@ -76,7 +76,7 @@ def _panel(figure: Figure, panel: Panel, live: Live, *, x: int, y: int, rows: in
         _number(back, panel, found[0][1])
         return
     left, bottom, width, height = card
-    axes = figure.add_axes((left + 0.13 * width, bottom + 0.24 * height, 0.84 * width, 0.62 * height), facecolor=CARD)
+    axes = figure.add_axes((left + 0.12 * width, bottom + 0.3 * height, 0.84 * width, 0.56 * height), facecolor=CARD)
     _plot(axes, panel, found)
 
 
@@ -108,7 +108,7 @@ def _plot(axes: Axes, panel: Panel, found: Sequence[tuple[Query, list[Curve]]]) 
             below = ground if panel.stacked and len(ground) == len(values) else [0.0] * len(values)
             top = [low + value for low, value in zip(below, values, strict=True)] if panel.stacked else values
             axes.plot(minutes, top, color=colour, linewidth=1.1, label=label)
-            axes.fill_between(minutes, below, top, color=colour, alpha=0.12 if not panel.stacked else 0.35, linewidth=0)
+            axes.fill_between(minutes, below, top, color=colour, alpha=0.35 if panel.stacked else 0.08, linewidth=0)
             if panel.stacked:
                 ground = top
     axes.set_xlim(LOOK_BACK, MINUTES)
@@ -121,10 +121,17 @@ def _plot(axes: Axes, panel: Panel, found: Sequence[tuple[Query, list[Curve]]]) 
     axes.tick_params(length=0, labelsize=7)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    columns = 4 if all(len(str(label)) < 20 for label in axes.get_legend_handles_labels()[1]) else 3
     axes.legend(
-        loc="upper center", bbox_to_anchor=(0.45, -0.13), ncols=4, frameon=False, fontsize=7, labelcolor=INK, handlelength=1.2,
+        loc="upper center",
+        bbox_to_anchor=(0.45, -0.14),
+        ncols=columns,
+        frameon=False,
+        fontsize=7,
+        labelcolor=INK,
+        handlelength=1.2,
         columnspacing=1.0,
-    )  # fmt: skip
+    )
 
 
 def _legend(text: str, curve: Curve) -> str:

@@ -162,9 +162,9 @@ def _blind(moment: Moment) -> bool:
 
 def _count_keda(counters: Counter, moment: Moment) -> None:
     for trigger in ("waiting", "running"):
-        # KEDA looks every 15 seconds, and the autoscaler asks it as often.
-        counters.add(looks(trigger, "200"), 2)
+        # KEDA looks every 15 seconds, and the autoscaler asks it as often; a query that failed is asked once more.
         blind = trigger == "waiting" and _blind(moment)
+        counters.add(looks(trigger, "200"), 4 if blind else 2)
         counters.add(empty_answers(trigger), 4 if blind else 0)
         counters.add(
             keda("keda_scaler_detail_errors_total", trigger), 1 if blind and moment.minute < BLIND[0] + 1 else 0

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
 
 from infra.observability import Dashboard
 from infra.observability.grafana import GRID_WIDTH, Panel
@@ -32,6 +34,24 @@ def test_two_runs_give_the_same_file(dashboard: Dashboard) -> None:
     again = Dashboard(gpus=dashboard.gpus, honor_labels=dashboard.honor_labels)
     assert dashboard.config_map_data() == again.config_map_data()
     assert list(dashboard.config_map_data()) == ["llm-stack.json"]
+
+
+@every_dashboard
+def test_grafanas_own_types_lose_nothing_of_it(dashboard: Dashboard) -> None:
+    document = json.loads(dashboard.to_json())
+    read = GrafanaDashboard.from_json(document)
+    assert lost(document, json.loads(JSONEncoder().encode(read))) == []
+
+
+def lost(given: object, kept: object, at: str = "") -> list[str]:
+    """Where ``kept`` lacks something of ``given``, or has something else."""
+    if isinstance(given, dict):
+        inside = kept if isinstance(kept, dict) else {}
+        return [fault for key, value in given.items() for fault in lost(value, inside.get(key), f"{at}.{key}")]
+    if isinstance(given, list) and isinstance(kept, list) and len(given) == len(kept):
+        pairs = enumerate(zip(given, kept, strict=True))
+        return [fault for index, (mine, theirs) in pairs for fault in lost(mine, theirs, f"{at}[{index}]")]
+    return [] if given == kept else [f"{at}: {given!r} became {kept!r}"]
 
 
 @every_dashboard

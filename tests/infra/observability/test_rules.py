@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from infra.config.schema.objectives import Objectives
 from infra.observability import slo
 from infra.observability.series import ModelSeries
+from infra.wire import JsonObject
 from infra.workload import Workload
 from local.toolchain import Tools
 from service.metric_names import FIRST_TOKEN_BUCKETS, INTER_TOKEN_BUCKETS, INTER_TOKEN_LATENCY, TIME_TO_FIRST_TOKEN
@@ -28,7 +29,7 @@ SERIES = ModelSeries(namespace="llm", name="chat", honor_labels=True)
 @pytest.mark.engine
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_a_spec_is_valid_and_promtool_has_nothing_to_say(
-    tools: Tools, crd_schema: Callable[[str], dict[str, Any]], tmp_path: Path, spec: dict[str, object]
+    tools: Tools, crd_schema: Callable[[str], dict[str, Any]], tmp_path: Path, spec: JsonObject
 ) -> None:
     schema = crd_schema("monitoring.coreos.com_prometheusrules")["properties"]["spec"]
     # One of its patterns is of Go's kind, so that the schema itself would not pass; keys that do not exist promtool refuses.
@@ -96,6 +97,6 @@ def test_pods_are_told_by_their_names(name: str) -> None:
     assert not re.fullmatch(series.pods, f"{name}-v2-6d5f7c9b8d-x2k9p")
 
 
-def _rules(spec: dict[str, object]) -> list[dict[str, object]]:
+def _rules(spec: JsonObject) -> list[dict[str, Any]]:
     groups = json.loads(json.dumps(spec))["groups"]
     return [rule for group in groups for rule in group["rules"]]
