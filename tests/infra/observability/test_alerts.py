@@ -66,12 +66,12 @@ def late(metric: str, bucket: str, percent: float) -> Series:
     }
 
 
-def burst(minutes: int) -> Series:
-    """Everything fails for the last so many of 120 minutes."""
-    calm = 120 - minutes
+def outage(start: int, end: int) -> Series:
+    """Every request fails from one minute to another."""
+    before, lasting = start, end - start
     return {
-        **{ended(pod, "error"): f"0x{calm - 1} 0+60x{minutes + 30}" for pod in PODS},
-        **{ended(pod, "stop"): f"0+60x{calm - 1} {60 * calm}x{minutes + 30}" for pod in PODS},
+        **{ended(pod, "error"): f"0x{before - 1} 0+60x{lasting - 1} {60 * lasting}x300" for pod in PODS},
+        **{ended(pod, "stop"): f"0+60x{before - 1} {60 * before}x{lasting - 1} {60 * before}+60x300" for pod in PODS},
     }
 
 
@@ -129,7 +129,9 @@ CASES = (
             # A client that leaves is no failure of the server.
             Quiet({ended(pod, "abort"): grows(600) for pod in PODS}),
             # Everything failed for four minutes just now: of two hours that is more than was promised, and no emergency.
-            Quiet(burst(4), (("LlmErrorBudgetBurn", SLOW),)),
+            Quiet(outage(116, 130), (("LlmErrorBudgetBurn", SLOW),)),
+            # It was bad, and is over.
+            Quiet(outage(60, 85), (("LlmErrorBudgetBurn", SLOW),)),
         ),
     ),
     Case(
