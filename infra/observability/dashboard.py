@@ -5,7 +5,7 @@ The JSON depends on nothing but the arguments, so that it shows no difference be
 
 from dataclasses import dataclass
 
-from infra.observability import model, platform, slo
+from infra.observability import keda, model, platform, slo
 from infra.observability.grafana import Panel, Query, Row, Variable, dashboard_json
 from infra.observability.series import ModelSeries
 from service.metric_names import (
@@ -224,10 +224,6 @@ def _work(series: ModelSeries) -> Row:
 
 
 def _health(series: ModelSeries) -> Row:
-    value = " or ".join(series.keda("keda_scaler_metrics_value", "scaledObject"))
-    errors = series.keda_counter("rate", "keda_scaler_detail_errors_total", "scaledObject", WINDOW)
-    empty = series.keda_counter("rate", "keda_scaler_empty_upstream_responses_total", "scaledResource", WINDOW)
-    answers = series.keda_counter("rate", "keda_scaler_http_requests_total", "scaled_resource", WINDOW)
     active = series.autoscaler(
         "kube_horizontalpodautoscaler_status_condition", condition="ScalingActive", status="true"
     )
@@ -239,15 +235,18 @@ def _health(series: ModelSeries) -> Row:
             Panel(
                 title="What KEDA reads",
                 description="The value of each signal as the autoscaler gets it, that of the fallback while it answers.",
-                queries=(Query(expression=f"max by (scaler) ({value})", legend="{{scaler}}"),),
+                queries=(Query(expression=f"max by (scaler) ({keda.value(series)})", legend="{{scaler}}"),),
             ),
             Panel(
                 title="KEDA's queries per minute",
                 description="Answers by HTTP status, empty ones, and errors. While the fallback answers no error is counted.",
                 queries=(
-                    Query(expression=f"60 * sum by (status_code) ({answers})", legend="status {{status_code}}"),
-                    Query(expression=f"60 * sum({empty})", legend="empty"),
-                    Query(expression=f"60 * sum({errors})", legend="errors"),
+                    Query(
+                        expression=f"60 * sum by (status_code) ({keda.queries(series, 'rate', WINDOW)})",
+                        legend="status {{status_code}}",
+                    ),
+                    Query(expression=f"60 * sum({keda.empty(series, 'rate', WINDOW)})", legend="empty"),
+                    Query(expression=f"60 * sum({keda.errors(series, 'rate', WINDOW)})", legend="errors"),
                 ),
             ),
             Panel(
@@ -256,7 +255,7 @@ def _health(series: ModelSeries) -> Row:
                 "restarts of containers.",
                 queries=(
                     Query(expression=f"max({active})", legend="autoscaler active"),
-                    Query(expression=f"max({model.fallback(series)})", legend="fallback"),
+                    Query(expression=f"max({keda.fallback(series)})", legend="fallback"),
                     Query(expression=f"sum({pending}) or vector(0)", legend="pods without node"),
                     Query(expression=f"sum(increase({restarts}[{WINDOW}]))", legend="restarts"),
                 ),

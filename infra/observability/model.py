@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from infra.config.schema.objectives import Objectives
-from infra.observability import slo
+from infra.observability import keda, slo
 from infra.observability.rules import AlertRule, RecordingRule, RuleGroup, rules_spec
-from infra.observability.series import ModelSeries, Unlike
+from infra.observability.series import ModelSeries
 from infra.wire import JsonObject
 from infra.workload import Workload
 from service.metric_names import (
@@ -26,6 +26,7 @@ from service.metric_names import (
 MARGIN = 300  # seconds that something expected may be late before it is told
 DOWN = 300  # seconds without any replica that are told although no start is under way
 UNSEEN = 600  # seconds that Prometheus may take to find a new pod, or KEDA to recover, before it is told
+PAUSED = 3600  # seconds: long enough to work on something, short enough not to be forgotten until the next load
 FULL_LASTING = 900  # seconds for which a resource is at its end: shorter peaks are what it is for
 # The autoscaler is content with a queue at its target; twice that is one that it does not get rid of.
 QUEUE_TOO_LONG = 2.0
@@ -34,8 +35,6 @@ KV_CACHE_FULL = 0.95  # share in use; above it new requests wait and running one
 PREEMPTED = 0.05  # preemptions per request that ended: one in twenty is computed twice
 GPU_MEMORY_FULL = 0.98  # share in use; servers take a fixed share at their start, and this is more than any
 RESTARTS = 3  # in an hour: not a single accident
-# KEDA asks Prometheus twice before it counts an error, and counts none while the fallback answers.
-FAILED_QUERIES = 0.8
 
 TARGET = "llm:replica_target:requests"
 OBJECTIVE = "llm:objective:seconds"
@@ -251,7 +250,8 @@ class ModelRules:
         inactive = series.autoscaler(
             "kube_horizontalpodautoscaler_status_condition", condition="ScalingActive", status="false"
         )
-        errors = f"sum by (scaler) ({_errors(series, '15m')})"
+        errors = f"sum by (scaler) ({keda.errors(series, 'increase', '15m')})"
+        empty = f"sum by (scaler) ({keda.empty(series, 'increase', '5m')})"
         return (
             AlertRule(
                 name="LlmAtMaximum",
@@ -271,6 +271,14 @@ class ModelRules:
                 description="The HorizontalPodAutoscaler gets no metric and leaves the replicas as they are.",
             ),
             AlertRule(
+                name="LlmAutoscalerPaused",
+                expression=f"max({keda.paused(series)}) == 1",
+                severity="ticket",
+                lasting=PAUSED,
+                summary=f"Model {name}: somebody paused the autoscaler, and it still is",
+                description="An annotation of the ScaledObject pauses it: load brings no more replicas.",
+            ),
+            AlertRule(
                 name="LlmScalerErrors",
                 expression=f"{errors} >= {min(self.fallback_failures, 2)}{self._awake}",
                 severity="ticket",
@@ -280,7 +288,7 @@ class ModelRules:
             ),
             AlertRule(
                 name="LlmScalerEmptyAnswers",
-                expression=f"sum by (scaler) ({_empty(series, '5m')}) > 0{self._awake}",
+                expression=f"{empty} > 0{self._awake}",
                 severity="ticket",
                 lasting=self._blind,
                 summary=f"Model {name}: a signal of the autoscaler has no data",
@@ -288,7 +296,7 @@ class ModelRules:
             ),
             AlertRule(
                 name="LlmFallbackActive",
-                expression=f"{fallback(series)}{self._awake}",
+                expression=f"{keda.fallback(series)}{self._awake}",
                 severity="ticket",
                 lasting=self._blind,
                 summary=f"Model {name}: the autoscaler is blind and holds the replicas as they are",
@@ -296,37 +304,3 @@ class ModelRules:
                 "fallback answers instead: more load brings no more replicas.",
             ),
         )
-
-
-def _errors(series: ModelSeries, window: str) -> str:
-    return series.keda_counter(
-        "increase", "keda_scaler_detail_errors_total", "scaledObject", window, type="scaledobject"
-    )
-
-
-def _empty(series: ModelSeries, window: str) -> str:
-    empty = series.keda_counter("increase", "keda_scaler_empty_upstream_responses_total", "scaledResource", window)
-    return _by_scaler(empty, "triggerName")
-
-
-def _queries(series: ModelSeries, window: str, **labels: str) -> str:
-    queries = series.keda_counter("increase", "keda_scaler_http_requests_total", "scaled_resource", window, **labels)
-    return _by_scaler(queries, "trigger_name")
-
-
-def _by_scaler(counters: str, named: str) -> str:
-    """KEDA has three names for the label with the trigger's name; the commonest is ``scaler``."""
-    return f'label_replace({counters}, "scaler", "$1", "{named}", "(.*)")'
-
-
-def fallback(series: ModelSeries) -> str:
-    """The share of failed queries of a signal, while none of them counts as an error: the fallback hides them.
-
-    A failed look that the fallback answers is none to KEDA: its counter of errors stands still. Only the counters of
-    HTTP answers and of empty ones, both since KEDA 2.20, go on. Source: kedacore/keda 2.20.2,
-    pkg/scaling/scale_handler.go (processMetricsWithFallback) and pkg/fallback/fallback.go.
-    """
-    failed = f"sum by (scaler) ({_empty(series, '5m')} or {_queries(series, '5m', status_code=Unlike('2..'))})"
-    every = f"sum by (scaler) ({_queries(series, '5m')})"
-    errors = f"sum by (scaler) ({_errors(series, '5m')})"
-    return f"{failed}\n  / {every}\n  > {FAILED_QUERIES}\n  unless on (scaler) {errors} > 0"

@@ -9,7 +9,6 @@ of whoever installed it.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from infra.workload import Workload
 
@@ -86,9 +85,3 @@ class ModelSeries:
         places = ({"exported_namespace": self.namespace}, {"exported_namespace": "", "namespace": self.namespace})
         exported, honored = (f"{metric}{{{matchers({**own, **place})}}}" for place in places)
         return exported, honored
-
-    def keda_counter(
-        self, function: Literal["rate", "increase"], metric: str, named: str, window: str, **labels: str
-    ) -> str:
-        """How a counter of KEDA's operator rose."""
-        return " or ".join(f"{function}({counter}[{window}])" for counter in self.keda(metric, named, **labels))

@@ -88,7 +88,7 @@ def empty_answers(trigger: str) -> str:
     return KEDA.series(
         "keda_scaler_empty_upstream_responses_total",
         namespace="llm",
-        resourceType="scaledobject",
+        resourceType="ScaledObject",
         ignoreNullValues="false",
         **own,
     )

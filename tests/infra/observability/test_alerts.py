@@ -44,6 +44,7 @@ DESIRED = autoscaler("kube_horizontalpodautoscaler_status_desired_replicas")
 INACTIVE = autoscaler("kube_horizontalpodautoscaler_status_condition", condition="ScalingActive", status="false")
 WANTED = deployment("kube_deployment_spec_replicas")
 AVAILABLE = deployment("kube_deployment_status_replicas_available")
+PAUSED = KEDA.series("keda_scaled_object_paused", namespace="llm", scaledObject="chat")
 FIRST, BETWEEN = names.TIME_TO_FIRST_TOKEN, names.INTER_TOKEN_LATENCY
 
 
@@ -309,6 +310,15 @@ CASES = (
         minute=20,
         says="The HorizontalPodAutoscaler gets no metric and leaves the replicas as they are.",
         quiet=(Quiet({INACTIVE: then((0, 10), (1, 5), (0, 300))}),),
+    ),
+    Case(
+        alert="LlmAutoscalerPaused",
+        severity="ticket",
+        # KEDA takes the HorizontalPodAutoscaler away meanwhile.
+        fires={PAUSED: always(1), DESIRED: None, INACTIVE: None},
+        minute=70,
+        says="An annotation of the ScaledObject pauses it: load brings no more replicas.",
+        quiet=(Quiet({PAUSED: then((1, 30), (0, 300))}),),
     ),
     Case(
         alert="LlmScalerErrors",
