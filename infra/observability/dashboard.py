@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from infra.observability import keda, model, platform, slo
 from infra.observability.grafana import Panel, Query, Row, Variable, dashboard_json
-from infra.observability.series import ModelSeries
+from infra.series import ModelSeries
 from service.metric_names import (
     FINISHED_REASON_LABEL,
     GENERATION_TOKENS,

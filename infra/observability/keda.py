@@ -6,7 +6,7 @@ Source: kedacore/keda 2.20.2, pkg/metricscollector/prommetrics.go. The label wit
 
 from typing import Literal
 
-from infra.observability.series import ModelSeries, Unlike
+from infra.series import ModelSeries, Unlike
 
 Function = Literal["rate", "increase"]
 # While a signal fails, nearly all of its queries do; single failures among good answers are no fallback.

@@ -11,7 +11,7 @@ from functools import cached_property
 from infra.config.schema.objectives import Objectives
 from infra.observability import keda, slo
 from infra.observability.rules import AlertRule, RecordingRule, RuleGroup, rules_spec
-from infra.observability.series import ModelSeries
+from infra.series import ModelSeries
 from infra.wire import JsonObject
 from infra.workload import Workload
 from service.metric_names import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from infra.config.schema.objectives import Objectives
 from infra.observability.rules import AlertRule, RecordingRule, RuleGroup, Severity
-from infra.observability.series import ModelSeries, Not
+from infra.series import ModelSeries, Not
 from service.metric_names import (
     FINISHED_REASON_LABEL,
     FIRST_TOKEN_BUCKETS,

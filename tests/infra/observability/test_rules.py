@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infra.config.schema.objectives import Objectives
 from infra.observability import slo
-from infra.observability.series import ModelSeries
+from infra.series import ModelSeries
 from infra.wire import JsonObject
 from infra.workload import Workload
 from local.toolchain import Tools

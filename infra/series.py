@@ -39,10 +39,10 @@ class ModelSeries:
 
     namespace: str
     name: str
-    honor_labels: bool
+    honor_labels: bool = True
 
     @classmethod
-    def of(cls, workload: Workload, *, honor_labels: bool) -> "ModelSeries":
+    def of(cls, workload: Workload, *, honor_labels: bool = True) -> "ModelSeries":
         return cls(namespace=workload.namespace, name=workload.name, honor_labels=honor_labels)
 
     @property
