@@ -19,7 +19,7 @@ from local.toolchain.table import TOOLS, Tool
 
 GO_VERSION = (1, 21)  # the first that fetches the toolchain which a go.mod names
 # On the user's path below <cache>/bin.
-SHOWN = {"pulumi": "pulumi", "buildctl": "buildkit", "ctr": "kube", "promtool": "prometheus"}
+SHOWN = {"pulumi": "pulumi", "buildctl": "buildkit", "ctr": "kube", "helm": "helm", "promtool": "prometheus"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class Tools:
     @property
     def fake_gpus(self) -> Path:
         return self._binary("kube", "fakegpu")
+
+    @property
+    def network_policies(self) -> Path:
+        return self._binary("kube", "netpolicy")
 
     @property
     def pause(self) -> Path:
@@ -116,6 +120,18 @@ class Tools:
     @property
     def promtool(self) -> Path:
         return self._binary("prometheus", "promtool")
+
+    @property
+    def kube_state_metrics(self) -> Path:
+        return self._binary("kube-state-metrics", "kube-state-metrics")
+
+    @property
+    def kube_state_metrics_share(self) -> Path:
+        return self._binary("kube-state-metrics", "share")
+
+    @property
+    def helm(self) -> Path:
+        return self._binary("helm", "helm")
 
 
 def obtain(paths: Paths, screen: Screen) -> Tools:
