@@ -1,12 +1,17 @@
 """`helm.v3.Release` as the stand-in serves it does what the official plugin does, with Helm's own releases in the cluster."""
 
+import contextlib
 import http.server
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,6 +158,28 @@ def test_failed_upgrade_leaves_the_pods_that_serve(project: Project, kubectl: Ku
     assert project.state_of("r")["outputs"]["status"]["revision"] == 2
     assert project.up([release(values={"message": "new"})]) == {"update": 1}
     assert message(kubectl) == "new"
+
+
+def test_cancelled_install_is_kept_and_the_next_update_heals(project: Project, helm: Helm) -> None:
+    with ThreadPoolExecutor() as pool:
+        update = pool.submit(project.up, [release(values={"image": NOWHERE})])
+        while not update.done() and not json.loads(helm("ls", "--pending", "-o", "json")):
+            time.sleep(0.1)
+        os.kill(engine(), signal.SIGINT)
+        with pytest.raises(CommandError):
+            update.result()
+    assert project.state_of("r")["outputs"]["status"]["status"] == "failed"
+    assert project.up([release(values=GOOD)]) == {"update": 1}
+
+
+def engine() -> int:
+    """The process of the `pulumi` that this one has started."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+            if name == "pulumi" and int(rest.split()[1]) == os.getpid():
+                return int(entry.name)
+    raise ProcessLookupError("pulumi does not run")
 
 
 def test_atomic_install_that_fails_leaves_nothing(project: Project, kubectl: Kubectl, helm: Helm) -> None:

@@ -18,6 +18,7 @@ from local.providers.values import Json
 COMMAND_VARIABLE = "LLM_STACK_HELM"
 POLL_SECONDS = 0.5
 NOT_FOUND = "release: not found"
+ENDED_BY_CANCEL = ("install", "upgrade")
 OCI = "oci://"
 PRIVATE = "private"  # the name of a repository that wants a password, for as long as one command runs
 # Helm puts one of these before the words that its library says.
@@ -104,7 +105,8 @@ class Helm:
     """Helm's command for one cluster, named as for :class:`~local.providers.kubernetes.cluster.Cluster`.
 
     ``settings`` are Helm's own environment variables that the provider's configuration sets. Every method takes the
-    resource's inputs and raises :class:`HelmError`; what runs when ``cancelled`` is set is ended the way Ctrl-C ends it.
+    resource's inputs and raises :class:`HelmError`. An install or upgrade that runs when ``cancelled`` is set is ended the way
+    Ctrl-C ends it; what looks at the cluster afterwards is not.
     """
 
     def __init__(self, kubeconfig: str, context: str, settings: Mapping[str, str], cancelled: threading.Event) -> None:
@@ -131,8 +133,9 @@ class Helm:
         self._apply("install", inputs, _switches(inputs, INSTALL_SWITCHES))
 
     def upgrade(self, inputs: Json) -> None:
-        if inputs.get("lint"):
-            self._run("lint", _located(inputs)[0], "--values=-", stdin=_values(inputs))
+        chart = _located(inputs)[0]
+        if inputs.get("lint") and Path(chart).is_absolute():
+            self._run("lint", chart, "--values=-", stdin=_values(inputs))
         history = f"--history-max={inputs.get('maxHistory', 0)}"
         self._apply("upgrade", inputs, [history, *_switches(inputs, UPGRADE_SWITCHES)])
 
@@ -181,7 +184,7 @@ class Helm:
             login=_login(inputs),
         )
 
-    def _run(self, *arguments: str, stdin: str = "", login: "_Login | None" = None) -> str:
+    def _run(self, *arguments: str, stdin: str = "", login: _Login | None = None) -> str:
         """Standard output. Values and passwords come on standard input, where no list of processes shows them."""
         # In a folder with nothing in it no file can be taken for the chart of a repository.
         with tempfile.TemporaryDirectory(prefix="llm-stack-helm-") as scratch:
@@ -192,11 +195,13 @@ class Helm:
             return self._execute([*arguments, *self._cluster(Path(scratch))], scratch, environment, stdin)
 
     def _execute(self, arguments: Sequence[str], scratch: str, environment: Mapping[str, str], stdin: str) -> str:
+        if COMMAND_VARIABLE not in environment:
+            raise HelmError(f'{COMMAND_VARIABLE} is not set; run: eval "$(python3 -m local env)"')
         with subprocess.Popen(
             [environment[COMMAND_VARIABLE], *arguments], cwd=scratch, env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as process:  # fmt: skip
-            output, errors = self._communicate(process, stdin)
+            output, errors = self._communicate(process, stdin, ends=arguments[0] in ENDED_BY_CANCEL)
         if process.returncode != 0:
             said = (errors.rpartition("Error: ")[2] or output).strip()
             for heading in HEADINGS:
@@ -204,14 +209,14 @@ class Helm:
             raise HelmError(said)
         return output
 
-    def _communicate(self, process: subprocess.Popen[str], stdin: str) -> tuple[str, str]:
+    def _communicate(self, process: subprocess.Popen[str], stdin: str, *, ends: bool) -> tuple[str, str]:
         rest: str | None = stdin
         while True:
             try:
                 return process.communicate(rest, timeout=POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 rest = None  # the first call has taken it
-                if self._cancelled.is_set():
+                if ends and self._cancelled.is_set():
                     process.terminate()  # Helm writes down that the release has failed, and ends
 
     def _cluster(self, scratch: Path) -> list[str]:

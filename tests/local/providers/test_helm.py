@@ -245,4 +245,4 @@ def test_cancelled_helm_is_asked_to_end(monkeypatch: pytest.MonkeyPatch, tmp_pat
     cancelled = threading.Event()
     cancelled.set()
     with pytest.raises(HelmError, match=r"^context canceled$"):
-        Helm("", "", {}, cancelled).uninstall({"name": "r", "namespace": "n"})
+        Helm("", "", {}, cancelled).install({"name": "r", "namespace": "n", "chart": "oci://c"})
