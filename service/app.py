@@ -1,10 +1,13 @@
 """The HTTP application: the OpenAI API, health, readiness and metrics on one port."""
 
+from pathlib import Path
+
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
 from service.api import chat, completions, errors, models
 from service.api.context import ApiContext
+from service.auth import ApiKeys, Authentication
 from service.engine.engine import Engine, EngineState
 from service.lifecycle import Lifecycle
 from service.metrics import CONTENT_TYPE, Metrics
@@ -16,6 +19,8 @@ def create_app(settings: Settings, engine: Engine, metrics: Metrics, lifecycle: 
     app = FastAPI(title="llm-stack", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.context = ApiContext(settings=settings, engine=engine)
     errors.install(app)
+    if settings.api_keys_file is not None:
+        app.add_middleware(Authentication, keys=ApiKeys(Path(settings.api_keys_file)))
     for routes in (chat.routes, completions.routes, models.routes):
         app.include_router(routes)
 

@@ -71,6 +71,9 @@ class Settings:
     """A kept-alive connection is closed after an answer beyond this age, so that its client finds new replicas."""
     log_level: str = _setting(_one_of(LOG_LEVELS), default="info")
 
+    api_keys_file: str | None = _setting(_text, default=None)
+    """A file with the keys that clients must send, one per line; without it everybody may use the server."""
+
     @property
     def name(self) -> str:
         """The model's name in the API and in the metrics."""
