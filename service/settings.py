@@ -73,6 +73,18 @@ class Settings:
 
     api_keys_file: str | None = _setting(_text, default=None)
     """A file with the keys that clients must send, one per line; without it everybody may use the server."""
+    request_timeout_seconds: int = _setting(_whole(1), default=600)
+    """From a request's arrival to the end of its answer, the wait for its turn included."""
+    max_body_bytes: int = _setting(_whole(1), default=8 * 2**20)
+    """Of a request (413 beyond it): a context of a million tokens as text fits."""
+    max_prompts: int = _setting(_whole(1), default=128)
+    """Prompts of one request."""
+    max_n: int = _setting(_whole(1), default=16)
+    """Answers to one prompt (`n`)."""
+    max_stops: int = _setting(_whole(0), default=16)
+    """Stop strings of one request, and as many stop tokens."""
+    max_top_logprobs: int = _setting(_whole(0, 20), default=20)
+    """Alternatives whose probability is told with each token."""
 
     @property
     def name(self) -> str:

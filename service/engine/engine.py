@@ -8,12 +8,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence as Tokens
 from enum import Enum
 
 from service.engine.model import LanguageModel, Sequence
-from service.engine.request import EngineClosedError, FinishReason, Piece, QueueFullError, Sampling
+from service.engine.request import (
+    ContextLengthError,
+    EngineClosedError,
+    FinishReason,
+    Generation,
+    Piece,
+    QueueFullError,
+    Sampling,
+    TokenLogprob,
+)
 from service.engine.sampler import Sampler
 from service.engine.text import Detokenizer, StopStrings
 from service.metrics import Metrics
@@ -29,37 +37,20 @@ class EngineState(Enum):
     FAILED = "failed"
 
 
-@dataclass(eq=False)
-class Generation:
-    """One request in the engine; iterate over it for the answer, and :meth:`Engine.cancel` it when nobody listens."""
-
-    prompt: list[int]
-    sampling: Sampling
-    loop: asyncio.AbstractEventLoop
-    pieces: asyncio.Queue[Piece] = field(default_factory=asyncio.Queue)
-    submitted: float = field(default_factory=time.monotonic)
-
-    async def __aiter__(self) -> AsyncIterator[Piece]:
-        while True:
-            piece = await self.pieces.get()
-            yield piece
-            if piece.finish_reason is not None:
-                return
-
-
 class _Running:
     """A request that has its turn."""
 
     def __init__(self, generation: Generation, model: LanguageModel) -> None:
         self.generation = generation
         self._sequence: Sequence = model.sequence()
-        self._ends = model.end_tokens
+        self._ends = frozenset() if generation.sampling.ignore_eos else model.end_tokens
         self._sampler = Sampler(generation.sampling)
         self._text = Detokenizer(model.tokenizer)
         self._stop = StopStrings(generation.sampling.stop)
-        self._next = generation.prompt
+        self._next = list(generation.prompt)
         self.tokens = 0
-        self.told_at = generation.submitted
+        self.submitted = self.told_at = time.monotonic()
+        self._matcher = model.matcher(generation.sampling.grammar)
 
     @property
     def length(self) -> int:
@@ -67,21 +58,39 @@ class _Running:
 
     def step(self) -> Piece:
         """Computes one token and says what it adds to the answer."""
-        token = self._sampler.choose(self._sequence.feed(self._next))
+        sampling = self.generation.sampling
+        scores = self._sequence.feed(self._next).clone()
+        for token, bias in sampling.logit_bias.items():
+            scores[token] += bias
+        if self.tokens < sampling.min_tokens:
+            scores[list(self._ends)] = float("-inf")
+        if self._matcher is not None:
+            self._matcher.mask(scores)
+        token = self._sampler.choose(scores)
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if sampling.top_logprobs is not None:
+            all_of_them = scores.float().log_softmax(-1)
+            best = all_of_them.topk(sampling.top_logprobs)
+            top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+            logprobs = (TokenLogprob(token, float(all_of_them[token]), top),)
+        if self._matcher is not None:
+            self._matcher.accept(token)
         self._next = [token]
         self.tokens += 1
-        if token in self._ends:
-            return self._last("", "stop")
+        if token in self._ends or token in sampling.stop_token_ids:
+            return self._last("", "stop", token, logprobs, token if token in sampling.stop_token_ids else None)
         told, stopped = self._stop.add(self._text.add(token))
         if stopped:
-            return Piece(told, self.tokens, "stop")
-        if self.tokens >= self.generation.sampling.max_tokens:
-            return self._last(told, "length")
-        return Piece(told, self.tokens)
+            return Piece(told, (token,), logprobs, "stop", sampling.stop[0])
+        if self.tokens >= sampling.max_tokens:
+            return self._last(told, "length", token, logprobs, None)
+        return Piece(told, (token,), logprobs)
 
-    def _last(self, told: str, reason: FinishReason) -> Piece:
+    def _last(
+        self, told: str, reason: FinishReason, token: int, logprobs: tuple[TokenLogprob, ...], why: int | None
+    ) -> Piece:
         rest, stopped = self._stop.add(self._text.end())
-        return Piece(told + rest + self._stop.end(), self.tokens, "stop" if stopped else reason)
+        return Piece(told + rest + self._stop.end(), (token,), logprobs, "stop" if stopped else reason, why)
 
 
 class Engine:
@@ -130,14 +139,20 @@ class Engine:
                 self._state, self._progress = EngineState.STOPPED, reason
             self._changed.notify()
 
-    def submit(self, prompt: list[int], sampling: Sampling) -> Generation:
+    def submit(self, prompt: Tokens[int], sampling: Sampling) -> Generation:
         """Puts a request in the queue. To be called on the event loop that will read the answer.
 
         Raises:
             QueueFullError: too many wait already.
             EngineClosedError: the engine does not serve.
+            ContextLengthError: the request is longer than the context.
+            GrammarError: the grammar cannot be compiled.
         """
-        generation = Generation(prompt, sampling, asyncio.get_running_loop())
+        limit = self.model.context_tokens
+        if len(prompt) + sampling.max_tokens > limit:
+            raise ContextLengthError(len(prompt), sampling.max_tokens, limit)
+        self.model.matcher(sampling.grammar)
+        generation = Generation(prompt, sampling, self.cancel)
         with self._changed:
             if self._state is not EngineState.SERVING:
                 raise EngineClosedError(self._progress)
@@ -154,6 +169,7 @@ class Engine:
             if generation in self._waiting:
                 self._waiting.remove(generation)
                 self._metrics.finished("abort")
+                self._tell([(generation, Piece("", finish_reason="abort", error="the client has left"))])
             elif any(running.generation is generation for running in self._running):
                 self._cancelled.add(generation)
 
@@ -185,11 +201,12 @@ class Engine:
             for running in [running for running in self._running if running.generation in self._cancelled]:
                 self._running.remove(running)
                 self._metrics.finished("abort")
+                self._tell([(running.generation, Piece("", finish_reason="abort", error="the client has left"))])
             self._cancelled.clear()
             while self._waiting and len(self._running) < self._settings.max_running_requests:
                 generation = self._waiting.popleft()
                 self._running.append(_Running(generation, self.model))
-                self._metrics.queue_time.observe(time.monotonic() - generation.submitted)
+                self._metrics.queue_time.observe(0.0)
             return self._state is EngineState.SERVING
 
     def _step(self) -> None:
@@ -201,7 +218,7 @@ class Engine:
                 piece = running.step()
             except Exception as error:
                 log.exception("a request has failed")
-                piece = Piece("", running.tokens, "error", f"{type(error).__name__}: {error}")
+                piece = Piece("", (), (), "error", None, f"{type(error).__name__}: {error}")
             self._measure(running, piece)
             told.append((running.generation, piece))
             if piece.finish_reason is not None:
@@ -216,7 +233,7 @@ class Engine:
         now = time.monotonic()
         metrics, generation = self._metrics, running.generation
         if running.tokens == 1:
-            metrics.first_token.observe(now - generation.submitted)
+            metrics.first_token.observe(now - running.submitted)
             metrics.prompt_tokens.inc(len(generation.prompt))
         else:
             metrics.inter_token.observe(now - running.told_at)
@@ -224,7 +241,7 @@ class Engine:
         metrics.generation_tokens.inc()
         if piece.finish_reason is not None:
             metrics.finished(piece.finish_reason)
-            metrics.latency.observe(now - generation.submitted)
+            metrics.latency.observe(now - running.submitted)
 
     def _end_all(self, reason: str) -> None:
         with self._changed:
@@ -233,7 +250,7 @@ class Engine:
             self._waiting.clear()
         for _ in generations:
             self._metrics.finished("abort")
-        self._tell([(generation, Piece("", 0, "error", reason)) for generation in generations])
+        self._tell([(generation, Piece("", (), (), "abort", None, reason)) for generation in generations])
 
     @staticmethod
     def _tell(told: list[tuple[Generation, Piece]]) -> None:
@@ -253,4 +270,4 @@ class Engine:
 
 def _deliver(pieces: list[tuple[Generation, Piece]]) -> None:
     for generation, piece in pieces:
-        generation.pieces.put_nowait(piece)
+        generation.deliver(piece)

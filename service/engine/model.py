@@ -1,13 +1,17 @@
 """A causal language model of transformers, and one sequence in it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+import xgrammar
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
 
+from service.engine.request import Grammar, GrammarError
 from service.settings import Settings
 
 # Where a model does not say how long a text it was made for: what the oldest ones were.
@@ -60,8 +64,66 @@ class LanguageModel:
         model.sequence().feed([0, 0])
         return model
 
+    @property
+    def vocabulary_size(self) -> int:
+        size: int = self.network.get_input_embeddings().num_embeddings
+        return size
+
+    @property
+    def chat_template(self) -> str | None:
+        template: str | None = self.tokenizer.chat_template
+        return template
+
+    @property
+    def model_type(self) -> str:
+        kind: str = self.network.config.model_type
+        return kind
+
+    @property
+    def sampling_defaults(self) -> dict[str, float]:
+        return {}
+
+    @cached_property
+    def _compiler(self) -> Any:
+        return xgrammar.GrammarCompiler(
+            xgrammar.TokenizerInfo.from_huggingface(self.tokenizer, vocab_size=self.vocabulary_size)
+        )
+
+    def matcher(self, grammar: Grammar | None) -> "Matcher | None":
+        if grammar is None:
+            return None
+        try:
+            match grammar.kind:
+                case "json_object":
+                    compiled = self._compiler.compile_json_schema('{"type": "object"}', any_whitespace=False)
+                case "json_schema":
+                    compiled = self._compiler.compile_json_schema(grammar.definition, any_whitespace=False)
+                case "regex":
+                    compiled = self._compiler.compile_regex(grammar.definition)
+                case "choice":
+                    options = " | ".join(json.dumps(choice) for choice in json.loads(grammar.definition))
+                    compiled = self._compiler.compile_grammar(f"root ::= {options}")
+        except RuntimeError as error:
+            raise GrammarError(str(error)) from None
+        return Matcher(compiled, self.vocabulary_size)
+
     def sequence(self) -> "Sequence":
         return Sequence(self)
+
+
+class Matcher:
+    """Where an answer is in its grammar."""
+
+    def __init__(self, compiled: Any, vocabulary: int) -> None:
+        self._matcher = xgrammar.GrammarMatcher(compiled)
+        self._mask = xgrammar.allocate_token_bitmask(1, vocabulary)
+
+    def mask(self, scores: torch.Tensor) -> None:
+        self._matcher.fill_next_token_bitmask(self._mask)
+        xgrammar.apply_token_bitmask_inplace(scores.unsqueeze(0), self._mask)
+
+    def accept(self, token: int) -> None:
+        self._matcher.accept_token(token)
 
 
 class Sequence:
