@@ -1,6 +1,7 @@
 """Many requests at once: correct, counted, bounded, cancelled."""
 
 import asyncio
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -14,8 +15,9 @@ LONG = {
     "messages": [{"role": "user", "content": "Tell a long story"}],
     "max_tokens": 1500,
     "stream": True,
-    "temperature": 0,
+    "ignore_eos": True,
 }
+CLIENTS = 200
 
 
 def complete(client: openai.OpenAI, prompt: str, seed: int) -> str:
@@ -67,13 +69,50 @@ def test_client_that_leaves_a_whole_answer_frees_its_place(server: ServerProcess
     server.wait_for(lambda: idle(server), seconds=5)
 
 
+def test_clients_that_leave_at_random_leave_nothing_behind(server: ServerProcess) -> None:
+    chance = random.Random(1)
+
+    async def one(client: httpx.AsyncClient) -> int:
+        body = {**LONG, "stream": chance.random() < 0.7, "n": chance.choice([1, 1, 2])}
+        try:
+            async with asyncio.timeout(chance.uniform(0, 0.3)):
+                return (await client.post("/v1/chat/completions", json=body)).status_code
+        except TimeoutError:
+            return 0
+
+    async def storm() -> list[int]:
+        limits = httpx.Limits(max_connections=40)
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+            return await asyncio.gather(*(one(client) for _ in range(CLIENTS)))
+
+    statuses = asyncio.run(storm())
+    assert set(statuses) <= {0, 429}
+    server.wait_for(lambda: idle(server), seconds=5)
+    assert server.metric(metric_names.KV_CACHE_USAGE) == 0
+    good = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+    assert httpx.post(f"{server.url}/v1/chat/completions", json=good, timeout=2).status_code == 200
+
+
+def test_two_requests_with_the_same_id_are_two_requests(server: ServerProcess) -> None:
+    def ask(seed: int) -> str:
+        body = {"messages": LONG["messages"], "max_tokens": 50, "seed": seed}
+        headers = {"x-request-id": "the-same"}
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=30)
+        text: str = answer.json()["choices"][0]["message"]["content"]
+        return text
+
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(ask, [1, 2, 3]))
+    assert len(set(together)) == 3
+    assert together == [ask(seed) for seed in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("read_first", [True, False])
 def test_client_that_leaves_a_stream_of_several_prompts_frees_every_place(
     server: ServerProcess, read_first: bool
 ) -> None:
     server.wait_for(lambda: idle(server))
-    prompt = "<|im_start|>user\nTell a long story<|im_end|>\n<|im_start|>assistant\n"  # as LONG: the model does not end it soon
-    body = {"prompt": [prompt] * 3, "max_tokens": 1500, "stream": True, "temperature": 0}
+    body = {"prompt": ["Tell a long story"] * 3, "max_tokens": 1500, "stream": True, "ignore_eos": True}
     with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as answer:
         lines = answer.iter_lines()
         if read_first:
