@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api import errors, wire
 from service.api.context import ApiContext, while_connected, whole
 from service.api.request import GenerationOptions
-from service.engine.engine import Generation
 from service.engine.model import LanguageModel
+from service.engine.request import Generation
 
 routes = APIRouter()
 
@@ -57,7 +57,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
             "logprobs": None,
             "finish_reason": last.finish_reason,
         }],
-        "usage": wire.usage(len(prompt), last.completion_tokens),
+        "usage": wire.usage(len(prompt), generation.completion_tokens),
     })  # fmt: skip
 
 
@@ -82,10 +82,8 @@ async def _chunks(generation: Generation, head: dict[str, Any], usage_wanted: bo
         return wire.event({**head, "choices": [choice], **({"usage": None} if usage_wanted else {})})
 
     yield chunk({"role": "assistant", "content": ""})
-    tokens = 0
     async for piece in generation:
-        tokens = piece.completion_tokens
-        if piece.finish_reason == "error":
+        if piece.finish_reason in ("error", "abort"):
             yield wire.event(errors.error_body(piece.error, "server_error", code="generation_failed"))
             return
         if piece.text:
@@ -93,5 +91,7 @@ async def _chunks(generation: Generation, head: dict[str, Any], usage_wanted: bo
         if piece.finish_reason is not None:
             yield chunk({}, piece.finish_reason)
     if usage_wanted:
-        yield wire.event({**head, "choices": [], "usage": wire.usage(len(generation.prompt), tokens)})
+        yield wire.event(
+            {**head, "choices": [], "usage": wire.usage(len(generation.prompt), generation.completion_tokens)}
+        )
     yield wire.DONE

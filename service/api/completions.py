@@ -11,9 +11,8 @@ from pydantic import Field
 from service.api import errors, wire
 from service.api.context import ApiContext, while_connected, whole
 from service.api.request import GenerationOptions
-from service.engine.engine import Generation
 from service.engine.model import LanguageModel
-from service.engine.request import Piece
+from service.engine.request import Generation, Piece
 
 routes = APIRouter()
 
@@ -43,14 +42,14 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
         {"index": index, "text": text, "logprobs": None, "finish_reason": last.finish_reason}
         for index, (text, last) in enumerate(answers)
     ]
-    used = wire.usage(sum(map(len, prompts)), sum(last.completion_tokens for _, last in answers))
+    used = wire.usage(sum(map(len, prompts)), sum(generation.completion_tokens for generation in generations))
     return JSONResponse({**head, "choices": choices, "usage": used})
 
 
 def _prompts(model: LanguageModel, given: Prompt | list[Prompt]) -> list[list[int]]:
     one_prompt = isinstance(given, str) or not given or isinstance(given[0], int)
     several = cast(list[Prompt], [given] if one_prompt else given)
-    vocabulary = model.network.get_input_embeddings().num_embeddings
+    vocabulary = model.vocabulary
     prompts: list[list[int]] = [model.tokenizer(one)["input_ids"] if isinstance(one, str) else one for one in several]
     if too_big := [token for prompt in prompts for token in prompt if token >= vocabulary]:
         raise errors.ApiError(
@@ -72,7 +71,7 @@ def _submit(context: ApiContext, prompts: list[list[int]], body: CompletionReque
         generations.extend(context.submit(prompt, body, DEFAULT_TOKENS) for prompt in prompts)
     except errors.ApiError:
         for generation in generations:
-            context.engine.cancel(generation)
+            generation.cancel()
         raise
     return generations
 
@@ -91,13 +90,13 @@ async def _chunks(generations: list[Generation], head: dict[str, Any], usage_wan
     tokens = 0
     for index, generation in enumerate(generations):
         async for piece in generation:
-            if piece.finish_reason == "error":
+            if piece.finish_reason in ("error", "abort"):
                 yield wire.event(errors.error_body(piece.error, "server_error", code="generation_failed"))
                 return
             if piece.text or piece.finish_reason is not None:
                 choice = {"index": index, "text": piece.text, "logprobs": None, "finish_reason": piece.finish_reason}
                 yield wire.event({**head, "choices": [choice], **({"usage": None} if usage_wanted else {})})
-        tokens += piece.completion_tokens
+        tokens += generation.completion_tokens
     if usage_wanted:
         prompt_tokens = sum(len(generation.prompt) for generation in generations)
         yield wire.event({**head, "choices": [], "usage": wire.usage(prompt_tokens, tokens)})

@@ -10,9 +10,9 @@ from fastapi import Request
 
 from service.api import errors
 from service.api.request import GenerationOptions
-from service.engine.engine import Engine, Generation
+from service.engine.engine import Engine
 from service.engine.model import LanguageModel
-from service.engine.request import EngineClosedError, Piece, QueueFullError, Sampling
+from service.engine.request import EngineClosedError, Generation, Piece, QueueFullError, Sampling
 from service.settings import Settings
 
 Result = TypeVar("Result")
@@ -72,7 +72,7 @@ class ApiContext:
             yield
         finally:
             for generation in generations:
-                self.engine.cancel(generation)
+                generation.cancel()
 
 
 async def whole(generation: Generation) -> tuple[str, Piece]:
@@ -84,7 +84,7 @@ async def whole(generation: Generation) -> tuple[str, Piece]:
     texts: list[str] = []
     async for piece in generation:
         texts.append(piece.text)
-        if piece.finish_reason == "error":
+        if piece.finish_reason in ("error", "abort"):
             raise errors.ApiError(500, piece.error, kind="server_error", code="generation_failed")
     return "".join(texts), piece
 
