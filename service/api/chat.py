@@ -32,7 +32,7 @@ async def chat_completions(request: Request) -> Response:
     exchange = Exchange(request)
     body = await exchange.read(ChatRequest)
     model = exchange.model(body.model)
-    body.check(exchange.settings, model.vocabulary_size)
+    body.check(exchange.settings, model.vocabulary)
     if body.top_logprobs is not None and not body.logprobs:
         raise errors.invalid("top_logprobs", "is only allowed with logprobs=true")
     at_most("top_logprobs", body.top_logprobs or 0, exchange.settings.max_top_logprobs)
@@ -43,7 +43,7 @@ async def chat_completions(request: Request) -> Response:
         max_tokens=body.token_limit or max(model.context_tokens - len(prompt), 1),
         top_logprobs=body.alternatives,
         grammar=grammar,
-        defaults=model.sampling_defaults,
+        defaults=exchange.defaults,
     )
     answers = [_Answer(reader(body, text, model.tokenizer)) for _ in range(body.answers)]
     generations = exchange.submit([prompt], sampling, body.answers, "messages")

@@ -39,7 +39,7 @@ async def completions(request: Request) -> Response:
     exchange = Exchange(request)
     body = await exchange.read(CompletionRequest)
     model = exchange.model(body.model)
-    body.check(exchange.settings, model.vocabulary_size)
+    body.check(exchange.settings, model.vocabulary)
     at_most("logprobs", body.logprobs or 0, exchange.settings.max_top_logprobs)
     at_most("prompt", len(body.prompts), exchange.settings.max_prompts)
     if body.echo and body.logprobs is not None:
@@ -50,7 +50,7 @@ async def completions(request: Request) -> Response:
         max_tokens=body.token_limit or DEFAULT_TOKENS,
         top_logprobs=body.logprobs,
         grammar=body.grammar(),
-        defaults=model.sampling_defaults,
+        defaults=exchange.defaults,
     )
     generations = exchange.submit(prompts, sampling, body.answers, "prompt")
     echoes = [_text(model, prompt) if body.echo else "" for prompt in body.prompts]
@@ -73,7 +73,7 @@ routes = [Route("/v1/completions", completions, methods=["POST"])]
 async def _tokens(exchange: Exchange, model: LanguageModel, prompt: str | list[int], special: bool) -> list[int]:
     if isinstance(prompt, str):
         return await exchange.tokens(prompt, special=special)
-    check_tokens("prompt", prompt, model.vocabulary_size)
+    check_tokens("prompt", prompt, model.vocabulary)
     return prompt
 
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import logs
 from service.api import body, errors, wire
+from service.api.options import model_defaults
 from service.api.probabilities import TokenTexts
 from service.engine.engine import Engine
 from service.engine.model import LanguageModel
@@ -50,6 +51,11 @@ class Context:
     def texts(self) -> TokenTexts:
         """Of the served model's tokens; it has to be loaded."""
         return TokenTexts(self.engine.model.tokenizer)
+
+    @cached_property
+    def defaults(self) -> dict[str, float]:
+        """How the served model wants to be sampled where a client does not say."""
+        return model_defaults(self.engine.model.network.generation_config)
 
 
 class Exchange:
@@ -96,7 +102,13 @@ class Exchange:
 
     @property
     def texts(self) -> TokenTexts:
+        """Of single tokens."""
         return self._context.texts
+
+    @property
+    def defaults(self) -> dict[str, float]:
+        """Of sampling, the model's own."""
+        return self._context.defaults
 
     def submit(self, prompts: Sequence[Sequence[int]], sampling: Sampling, n: int, param: str) -> list[Generation]:
         """``n`` answers to each prompt (prompt by prompt), or none at all.

@@ -1,7 +1,7 @@
 """How an answer is made: the fields that chat completions and completions share, OpenAI's and vLLM's."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
@@ -25,6 +25,9 @@ MAX_BIASES = 1024
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Token = Annotated[int, Field(ge=0)]
 Penalty = Annotated[float, Field(ge=-MAX_PENALTY, le=MAX_PENALTY)]
+
+# Fields for which a model may bring values of its own.
+DEFAULTED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 # Fields that would change the answer and are not served, with the values that ask for nothing.
 UNSERVED: Mapping[str, tuple[object, ...]] = {
@@ -131,7 +134,7 @@ class GenerationOptions(Body):
     def usage_wanted_always(self) -> bool:
         return bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
-    def check(self, settings: Settings, vocabulary_size: int) -> None:
+    def check(self, settings: Settings, vocabulary: int) -> None:
         """What depends on the server.
 
         Raises:
@@ -150,7 +153,7 @@ class GenerationOptions(Body):
         if self.token_limit is not None and (self.min_tokens or 0) > self.token_limit:
             raise errors.invalid("min_tokens", f"{self.min_tokens} is more than max_tokens, {self.token_limit}")
         for name, tokens in (("logit_bias", self.logit_bias), ("stop_token_ids", self.stop_token_ids)):
-            check_tokens(name, tokens or (), vocabulary_size)
+            check_tokens(name, tokens or (), vocabulary)
 
     def sampling(
         self,
@@ -220,14 +223,20 @@ class GenerationOptions(Body):
         return _schema(wanted.json_schema.schema_)
 
 
+def model_defaults(generation: Any) -> dict[str, float]:
+    """What a model's own `generation_config.json` sets of the fields that clients may leave open."""
+    own: Mapping[str, Any] = generation.to_diff_dict()
+    return {name: own[name] for name in DEFAULTED if isinstance(own.get(name), int | float)}
+
+
 def at_most(name: str, value: int, most: int) -> None:
     if value > most:
         raise errors.invalid(name, f"{value} is more than this server takes, {most}")
 
 
-def check_tokens(name: str, tokens: Iterable[int], vocabulary_size: int) -> None:
-    if (largest := max(tokens, default=0)) >= vocabulary_size:
-        raise errors.invalid(name, f"token {largest} is not in the vocabulary of {vocabulary_size} tokens")
+def check_tokens(name: str, tokens: Iterable[int], vocabulary: int) -> None:
+    if (largest := max(tokens, default=0)) >= vocabulary:
+        raise errors.invalid(name, f"token {largest} is not in the vocabulary of {vocabulary} tokens")
 
 
 def _schema(schema: dict[str, JsonValue] | str | None) -> Grammar | None:

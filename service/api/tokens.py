@@ -48,7 +48,7 @@ async def detokenize(request: Request) -> Response:
     exchange = Exchange(request)
     body = await exchange.read(DetokenizeRequest)
     model = exchange.model(body.model)
-    check_tokens("tokens", body.tokens, model.vocabulary_size)
+    check_tokens("tokens", body.tokens, model.vocabulary)
     return JSONResponse({"prompt": model.tokenizer.decode(body.tokens)})
 
 

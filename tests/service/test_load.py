@@ -131,7 +131,7 @@ def test_every_metric_is_exposed_with_the_models_name(server: ServerProcess) -> 
         metric_names.REQUEST_LATENCY,
         metric_names.QUEUE_TIME,
     )
-    label = f'{metric_names.MODEL_NAME_LABEL}="tiny"'
+    label = f'{metric_names.ENGINE_LABEL}="0",{metric_names.MODEL_NAME_LABEL}="tiny"'
     for name in (
         *gauges,
         *(f"{counter}_total" for counter in counters),
@@ -140,7 +140,8 @@ def test_every_metric_is_exposed_with_the_models_name(server: ServerProcess) -> 
         assert f"{name}{{{label}}}" in text
     for reason in ("stop", "length", "abort"):
         assert (
-            f'{metric_names.REQUEST_SUCCESS}_total{{{metric_names.FINISHED_REASON_LABEL}="{reason}",{label}}}' in text
+            f'{metric_names.REQUEST_SUCCESS}_total{{{metric_names.ENGINE_LABEL}="0",'
+            f'{metric_names.FINISHED_REASON_LABEL}="{reason}",{metric_names.MODEL_NAME_LABEL}="tiny"}}' in text
         )
 
 
