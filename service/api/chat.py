@@ -36,17 +36,17 @@ async def chat_completions(request: Request) -> Response:
     if body.top_logprobs is not None and not body.logprobs:
         raise errors.invalid("top_logprobs", "is only allowed with logprobs=true")
     at_most("top_logprobs", body.top_logprobs or 0, exchange.settings.max_top_logprobs)
-    grammar = tools.forced_grammar(body) or body.grammar()
+    structure = tools.structure(body) or body.structure()
     text = body.rendered(model.tokenizer)
     prompt = await exchange.tokens(text, special=False)
     sampling = body.sampling(
         max_tokens=body.token_limit or max(model.context_tokens - len(prompt), 1),
         top_logprobs=body.alternatives,
-        grammar=grammar,
+        structure=structure,
         defaults=exchange.defaults,
     )
     answers = [_Answer(reader(body, text, model.tokenizer)) for _ in range(body.answers)]
-    generations = exchange.submit([prompt], sampling, body.answers, "messages")
+    generations = exchange.submit([prompt], sampling, body.answers, "messages", structure)
     if body.stream:
         head = wire.envelope("chatcmpl", "chat.completion.chunk", exchange.settings.name)
         chunks = wire.Chunks(head, usage_wanted=body.usage_wanted)

@@ -46,13 +46,14 @@ async def completions(request: Request) -> Response:
         raise errors.invalid("echo", "together with logprobs is not served: there are no probabilities of a prompt")
     special = body.add_special_tokens is not False
     prompts = [await _tokens(exchange, model, prompt, special) for prompt in body.prompts]
+    structure = body.structure()
     sampling = body.sampling(
         max_tokens=body.token_limit or DEFAULT_TOKENS,
         top_logprobs=body.logprobs,
-        grammar=body.grammar(),
+        structure=structure,
         defaults=exchange.defaults,
     )
-    generations = exchange.submit(prompts, sampling, body.answers, "prompt")
+    generations = exchange.submit(prompts, sampling, body.answers, "prompt", structure)
     echoes = [_text(model, prompt) if body.echo else "" for prompt in body.prompts]
     answers = [_Answer(echo) for echo in echoes for _ in range(body.answers)]
     if body.stream:

@@ -21,6 +21,7 @@ from service.engine.request import (
     ContextLengthError,
     EngineClosedError,
     Generation,
+    Grammar,
     GrammarError,
     Piece,
     QueueFullError,
@@ -110,10 +111,17 @@ class Exchange:
         """Of sampling, the model's own."""
         return self._context.defaults
 
-    def submit(self, prompts: Sequence[Sequence[int]], sampling: Sampling, n: int, param: str) -> list[Generation]:
+    def submit(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        n: int,
+        param: str,
+        structure: tuple[str, Grammar] | None,
+    ) -> list[Generation]:
         """``n`` answers to each prompt (prompt by prompt), or none at all.
 
-        ``param`` is the field that the prompts came in.
+        ``param`` is the field that the prompts came in, and the first of ``structure`` the one of the grammar.
 
         Raises:
             errors.ApiError: a prompt is empty or too long, the grammar is none, or there is no room.
@@ -141,8 +149,8 @@ class Exchange:
                     raise errors.unavailable(str(error)) from None
                 case ContextLengthError():
                     raise errors.context_exceeded(error, param) from None
-                case GrammarError():
-                    raise errors.ApiError(400, f"The answer's structure cannot be enforced: {error}") from None
+                case GrammarError() if structure is not None:
+                    raise errors.invalid(structure[0], f"an answer cannot be made to follow it: {error}") from None
             raise
         return generations
 

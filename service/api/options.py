@@ -160,7 +160,7 @@ class GenerationOptions(Body):
         *,
         max_tokens: int,
         top_logprobs: int | None,
-        grammar: Grammar | None,
+        structure: tuple[str, Grammar] | None,
         defaults: Mapping[str, float],
     ) -> Sampling:
         """``defaults`` are the model's own, of the fields that the client leaves open."""
@@ -186,11 +186,11 @@ class GenerationOptions(Body):
             stop_token_ids=frozenset(self.stop_token_ids or ()),
             ignore_eos=bool(self.ignore_eos),
             top_logprobs=top_logprobs,
-            grammar=grammar,
+            grammar=structure[1] if structure else None,
         )
 
-    def grammar(self) -> Grammar | None:
-        """What the answer must be, by the one field that says so.
+    def structure(self) -> tuple[str, Grammar] | None:
+        """What the answer must be, after the name of the one field that says so.
 
         Raises:
             errors.ApiError: more than one says so, or the one is incomplete.
@@ -210,7 +210,7 @@ class GenerationOptions(Body):
         if len(given) > 1:
             first, second, *_ = given
             raise errors.invalid(second, f"an answer cannot follow this and {first}; send one of them")
-        return next(iter(given.values()), None)
+        return next(iter(given.items()), None)
 
     def _format_grammar(self) -> Grammar | None:
         wanted = self.response_format

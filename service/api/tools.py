@@ -6,12 +6,16 @@ from service.api import wire
 from service.api.messages import Conversation, Tool
 from service.engine.request import Grammar
 
+FIELD = "tools"
 
-def forced_grammar(conversation: Conversation) -> Grammar | None:
+
+def structure(conversation: Conversation) -> tuple[str, Grammar] | None:
     """What the answer must be when a call is forced: a named function's arguments, or a list of calls."""
     tools = conversation.forced
-    if not tools:
-        return None
+    return (FIELD, _grammar(conversation, tools)) if tools else None
+
+
+def _grammar(conversation: Conversation, tools: list[Tool]) -> Grammar:
     if conversation.tool_choice != "required":
         return Grammar(kind="json_schema", definition=wire.encode(_parameters(tools[0])))
     schema: dict[str, JsonValue] = {

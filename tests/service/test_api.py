@@ -137,6 +137,31 @@ class TestChat:
         ]
         assert chat(client, messages=history).choices[0].finish_reason == "length"
 
+    def test_each_request_is_sampled_as_it_asks(self, client: openai.OpenAI) -> None:
+        def text(**options: object) -> str | None:
+            return chat(client, max_tokens=20, **options).choices[0].message.content
+
+        greedy = text(temperature=0)
+        assert text(temperature=1.5, seed=1) != greedy
+        assert text(temperature=0, extra_body={"top_k": 10**9}) == greedy  # more than there are tokens
+        assert text(temperature=1, seed=1, extra_body={"top_k": 1}) == greedy
+        assert text(temperature=1, seed=1, top_p=1e-9) == greedy
+        assert text(temperature=1, seed=1, extra_body={"min_p": 1.0}) == greedy
+        assert text(temperature=0, extra_body={"repetition_penalty": 9.5}) != greedy
+
+    def test_end_tokens_are_ignored_as_asked(self, client: openai.OpenAI, server: ServerProcess) -> None:
+        [end] = post(server, "/tokenize", {"prompt": "<|im_end|>"}).json()["tokens"]
+        options: dict[str, Any] = {"logit_bias": {str(end): 100}, "temperature": 0, "max_tokens": 6}
+        reasons = {
+            name: (choice.finish_reason, answer.usage and answer.usage.completion_tokens)
+            for name, body in {"plain": {}, "ignored": {"ignore_eos": True}, "late": {"min_tokens": 3}}.items()
+            for answer in [chat(client, **options, extra_body=body)]
+            for choice in answer.choices
+        }
+        assert reasons["plain"] == ("stop", 1)
+        assert reasons["ignored"] == ("length", 6)
+        assert reasons["late"] == ("stop", 4)
+
     def test_bias_and_stop_token_take_effect(self, client: openai.OpenAI) -> None:
         choice = chat(client, logit_bias={"65": 100}, max_tokens=3, temperature=0).choices[0]
         assert choice.message.content is not None

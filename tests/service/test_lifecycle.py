@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +101,16 @@ def test_what_the_drain_cuts_off_ends_with_an_error(model: Path, tmp_path: Path)
         server.close()
 
 
+@pytest.fixture(scope="module")
+def hasty(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    log = tmp_path_factory.mktemp("hasty") / "log"
+    server = ServerProcess(model, log, MAX_CONNECTION_AGE_SECONDS="1", REQUEST_TIMEOUT_SECONDS="1")
+    yield server
+    server.close()
+
+
 class TestBounds:
     """Of time: of a request and of a connection."""
-
-    @pytest.fixture(scope="class")
-    def hasty(self, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        log = tmp_path_factory.mktemp("hasty") / "log"
-        server = ServerProcess(model, log, MAX_CONNECTION_AGE_SECONDS="1", REQUEST_TIMEOUT_SECONDS="1")
-        yield server
-        server.close()
 
     def test_old_connection_is_closed_after_an_answer(self, hasty: ServerProcess) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", hasty.port, timeout=10)

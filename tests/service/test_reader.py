@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.api.messages import Conversation
 from service.api.reader import AnswerReader, reader
-from service.api.tools import forced_grammar
+from service.api.tools import structure
 
 HERMES = "{{ '<tool_call>' }}"
 HERMES_XML = "{{ '<tool_call><function=' }}"
@@ -140,7 +140,7 @@ def test_references_of_a_tools_schema_hold_inside_the_list() -> None:
     }
     tool = {"type": "function", "function": {"name": "walk", "parameters": recursive}}
     body = {"messages": [{"role": "user", "content": "x"}], "tools": [tool], "tool_choice": "required"}
-    grammar = forced_grammar(Conversation.model_validate_json(json.dumps(body)))
-    assert grammar is not None
-    moved = json.loads(grammar.definition)["$defs"]["walk"]["properties"]
+    forced = structure(Conversation.model_validate_json(json.dumps(body)))
+    assert forced is not None
+    moved = json.loads(forced[1].definition)["$defs"]["walk"]["properties"]
     assert moved == {"next": {"$ref": "#/$defs/walk"}, "x": {"$ref": "#/$defs/walk/$defs/X"}}

@@ -26,6 +26,8 @@ WEATHER: dict[str, Any] = {
     },
 }
 NOW: dict[str, Any] = {"type": "function", "function": {"name": "now"}}
+# Noise takes all the white space that JSON may have.
+MANY = 800
 # Calls as the model would write them by itself, if its weights were not random.
 HERMES = (
     r"<think>\nLet me see\.\n</think>\n\nA moment\.\n"
@@ -35,6 +37,8 @@ HERMES = (
 
 
 class Event(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
     kind: Literal["fair", "concert"]
     guests: Literal[10, 20]
     open_air: bool
@@ -45,7 +49,7 @@ def test_parse_returns_the_model(client: openai.OpenAI) -> None:
         model="tiny",
         messages=HELLO,  # type: ignore[arg-type]
         response_format=Event,
-        max_tokens=100,
+        max_tokens=MANY,
     )
     assert isinstance(parsed.choices[0].message.parsed, Event)
     assert parsed.choices[0].finish_reason == "stop"
@@ -53,12 +57,12 @@ def test_parse_returns_the_model(client: openai.OpenAI) -> None:
 
 def test_schema_holds_in_a_stream(client: openai.OpenAI) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "event", "schema": Event.model_json_schema()}}
-    chunks = streamed(client, response_format=wanted, max_tokens=100)
+    chunks = streamed(client, response_format=wanted, max_tokens=MANY)
     Event.model_validate_json("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
 
 
 def test_json_object_is_json(client: openai.OpenAI) -> None:
-    choice = chat(client, response_format={"type": "json_object"}, max_tokens=400, seed=1).choices[0]
+    choice = chat(client, response_format={"type": "json_object"}, max_tokens=MANY, seed=1).choices[0]
     if choice.finish_reason == "stop":  # noise may be long JSON
         assert isinstance(json.loads(choice.message.content or ""), dict)
     else:
@@ -69,7 +73,7 @@ def test_json_object_is_json(client: openai.OpenAI) -> None:
 def test_guided_answers(client: openai.OpenAI, vllm_now: bool) -> None:
     def guided(**wanted: object) -> str:
         body = {"structured_outputs": wanted} if vllm_now else {f"guided_{key}": one for key, one in wanted.items()}
-        return chat(client, extra_body=body, max_tokens=60).choices[0].message.content or ""
+        return chat(client, extra_body=body, max_tokens=MANY).choices[0].message.content or ""
 
     assert guided(choice=["yes", "no"]) in ("yes", "no")
     assert re.fullmatch(r"[a-c]{3}-\d\d", guided(regex=r"[a-c]{3}-[0-9]{2}"))
@@ -78,15 +82,16 @@ def test_guided_answers(client: openai.OpenAI, vllm_now: bool) -> None:
 
 @pytest.mark.parametrize("body", [{"guided_regex": "("}, {"guided_json": {"type": "nothing"}}, {"guided_json": "{"}])
 def test_structure_that_is_none_is_refused(client: openai.OpenAI, body: dict[str, object]) -> None:
-    with pytest.raises(openai.BadRequestError):
+    with pytest.raises(openai.BadRequestError) as refused:
         chat(client, extra_body=body)
+    assert [refused.value.param] == list(body)
     assert chat(client).choices[0].finish_reason == "length"
 
 
 class TestTools:
     def test_required_call_follows_its_schema(self, client: openai.OpenAI) -> None:
         options: dict[str, Any] = {"tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False}
-        choice = chat(client, **options, max_tokens=200).choices[0]
+        choice = chat(client, **options, max_tokens=MANY).choices[0]
         assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
         [call] = choice.message.tool_calls or []
         assert call.type == "function"
@@ -97,7 +102,7 @@ class TestTools:
 
     def test_named_call_is_of_that_tool(self, client: openai.OpenAI) -> None:
         named = {"type": "function", "function": {"name": "get_weather"}}
-        chunks = streamed(client, tools=[NOW, WEATHER], tool_choice=named, max_tokens=200)
+        chunks = streamed(client, tools=[NOW, WEATHER], tool_choice=named, max_tokens=MANY)
         [(identifier, name, arguments)] = calls(chunks)
         assert identifier.startswith("call_")
         assert name == "get_weather"
@@ -109,7 +114,7 @@ class TestTools:
 
     @pytest.mark.parametrize("stream", [False, True])
     def test_calls_in_the_models_own_format(self, client: openai.OpenAI, stream: bool) -> None:
-        options: dict[str, Any] = {"tools": [WEATHER, NOW], "extra_body": {"guided_regex": HERMES}, "max_tokens": 300}
+        options: dict[str, Any] = {"tools": [WEATHER, NOW], "extra_body": {"guided_regex": HERMES}, "max_tokens": MANY}
         if stream:
             chunks = streamed(client, **options)
             deltas = [chunk.choices[0].delta for chunk in chunks]
@@ -132,7 +137,7 @@ class TestTools:
         assert len({identifier for identifier, _, _ in found}) == 2
 
     def test_none_means_that_the_text_is_text(self, client: openai.OpenAI) -> None:
-        options: dict[str, Any] = {"tools": [WEATHER, NOW], "extra_body": {"guided_regex": HERMES}, "max_tokens": 300}
+        options: dict[str, Any] = {"tools": [WEATHER, NOW], "extra_body": {"guided_regex": HERMES}, "max_tokens": MANY}
         message = chat(client, **options, tool_choice="none").choices[0].message
         assert not message.tool_calls
         assert "<tool_call>" in (message.content or "")
@@ -143,7 +148,7 @@ class TestTools:
             messages=HELLO,  # type: ignore[arg-type]
             tools=[WEATHER],  # type: ignore[list-item]
             tool_choice="required",
-            max_tokens=300,
+            max_tokens=MANY,
         ) as stream:
             message = stream.get_final_completion().choices[0].message
         assert message.tool_calls
