@@ -43,18 +43,18 @@ async def chat_completions(request: Request) -> Response:
         max_tokens=body.token_limit or max(model.context_tokens - len(prompt), 1),
         top_logprobs=body.alternatives,
         structure=structure,
-        defaults=exchange.defaults,
+        defaults=exchange.context.defaults,
     )
-    answers = [_Answer(reader(body, text, model.tokenizer)) for _ in range(body.answers)]
+    answers = [_Answer(reader(body, text, exchange.context.template)) for _ in range(body.answers)]
     generations = exchange.submit([prompt], sampling, body.answers, "messages", structure)
     if body.stream:
         head = wire.envelope("chatcmpl", "chat.completion.chunk", exchange.settings.name)
         chunks = wire.Chunks(head, usage_wanted=body.usage_wanted)
-        return exchange.stream(_events(generations, answers, chunks, body, exchange.texts), generations)
+        return exchange.stream(_events(generations, answers, chunks, body, exchange.context.texts), generations)
     await exchange.whole(_collect(generations, answers), generations)
     return JSONResponse({
         **wire.envelope("chatcmpl", "chat.completion", exchange.settings.name),
-        "choices": [answer.choice(place, exchange.texts) for place, answer in enumerate(answers)],
+        "choices": [answer.choice(place, exchange.context.texts) for place, answer in enumerate(answers)],
         "usage": wire.usage(generations, body.answers),
     })  # fmt: skip
 

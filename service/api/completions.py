@@ -51,7 +51,7 @@ async def completions(request: Request) -> Response:
         max_tokens=body.token_limit or DEFAULT_TOKENS,
         top_logprobs=body.logprobs,
         structure=structure,
-        defaults=exchange.defaults,
+        defaults=exchange.context.defaults,
     )
     generations = exchange.submit(prompts, sampling, body.answers, "prompt", structure)
     echoes = [_text(model, prompt) if body.echo else "" for prompt in body.prompts]
@@ -59,11 +59,11 @@ async def completions(request: Request) -> Response:
     if body.stream:
         head = wire.envelope("cmpl", "text_completion", exchange.settings.name)
         chunks = wire.Chunks(head, usage_wanted=body.usage_wanted)
-        return exchange.stream(_events(generations, answers, chunks, body, exchange.texts), generations)
+        return exchange.stream(_events(generations, answers, chunks, body, exchange.context.texts), generations)
     await exchange.whole(_collect(generations, answers), generations)
     return JSONResponse({
         **wire.envelope("cmpl", "text_completion", exchange.settings.name),
-        "choices": [answer.choice(place, exchange.texts) for place, answer in enumerate(answers)],
+        "choices": [answer.choice(place, exchange.context.texts) for place, answer in enumerate(answers)],
         "usage": wire.usage(generations, body.answers),
     })  # fmt: skip
 

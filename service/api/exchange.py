@@ -1,7 +1,7 @@
 """The way of one request through the server: its body, its generations, its answer, and its end if nobody waits for it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +15,7 @@ from service import logs
 from service.api import body, errors, wire
 from service.api.options import model_defaults
 from service.api.probabilities import TokenTexts
+from service.api.reader import response_template
 from service.engine.engine import Engine
 from service.engine.model import LanguageModel
 from service.engine.request import (
@@ -54,6 +55,11 @@ class Context:
         return TokenTexts(self.engine.model.tokenizer)
 
     @cached_property
+    def template(self) -> Mapping[str, Any] | None:
+        """How the served model marks thoughts and calls."""
+        return response_template(self.engine.model.tokenizer)
+
+    @cached_property
     def defaults(self) -> dict[str, float]:
         """How the served model wants to be sampled where a client does not say."""
         return model_defaults(self.engine.model.network.generation_config)
@@ -63,10 +69,9 @@ class Exchange:
     """One request and what is done for it."""
 
     def __init__(self, request: Request) -> None:
-        context: Context = request.app.state.context
-        self.settings = context.settings
-        self._context = context
-        self._engine = context.engine
+        self.context: Context = request.app.state.context
+        self.settings = self.context.settings
+        self._engine: Engine = self.context.engine
         self._request = request
         self._deadline = asyncio.get_running_loop().time() + self.settings.request_timeout_seconds
 
@@ -100,16 +105,6 @@ class Exchange:
             return ids
 
         return await asyncio.to_thread(encode) if len(text) > LONG_TEXT_CHARACTERS else encode()
-
-    @property
-    def texts(self) -> TokenTexts:
-        """Of single tokens."""
-        return self._context.texts
-
-    @property
-    def defaults(self) -> dict[str, float]:
-        """Of sampling, the model's own."""
-        return self._context.defaults
 
     def submit(
         self,

@@ -21,6 +21,7 @@ MAX_REPETITION_PENALTY = 10.0
 # Every token of an answer is looked at for them.
 MAX_STOP_CHARACTERS = 1024
 MAX_BIASES = 1024
+MAX_CHOICES = 1024
 
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Token = Annotated[int, Field(ge=0)]
@@ -74,7 +75,7 @@ class StructuredOutputs(Body):
 
     json_: dict[str, JsonValue] | str | None = Field(default=None, alias="json")
     regex: str | None = None
-    choice: Annotated[list[str], Field(min_length=1)] | None = None
+    choice: Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)] | None = None
     json_object: bool | None = None
 
 
@@ -110,7 +111,7 @@ class GenerationOptions(Body):
     response_format: ResponseFormat | None = None
     guided_json: dict[str, JsonValue] | str | None = None
     guided_regex: str | None = None
-    guided_choice: Annotated[list[str], Field(min_length=1)] | None = None
+    guided_choice: Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)] | None = None
     structured_outputs: StructuredOutputs | None = None
 
     @property

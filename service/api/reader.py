@@ -1,16 +1,20 @@
 """What an answer's text means as it comes: content, thoughts, and tool calls."""
 
 import json
+import logging
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from transformers.utils.chat_parsing import ResponseParser
+from transformers.utils.chat_parsing.response_templates import load_response_template
 
 from service.api import wire
 from service.api.messages import Conversation
+
+log = logging.getLogger(__name__)
 
 # How Hermes, Qwen and many others write: thoughts in <think>, each call as JSON in <tool_call>.
 _HERMES: dict[str, Any] = {
@@ -47,6 +51,9 @@ _HERMES_XML: dict[str, Any] = {
 # Of both: what a mark begins with, and more characters than any of them has.
 _MARK, _MARK_CHARACTERS = "<", 64
 
+# So much of an answer that begins like JSON is looked at before it is told as content: white space and a tool's name.
+_HELD_CHARACTERS = 200
+
 _THINK = "<think>"
 _CONTENT, _CALLS = "content", "tool_calls"
 _REASONING = ("reasoning_content", "thinking")
@@ -82,23 +89,27 @@ class AnswerReader(Protocol):
     def end(self) -> Sequence[Delta]: ...
 
 
-def reader(conversation: Conversation, prompt: str, tokenizer: Any) -> AnswerReader:
-    """For one answer to a conversation that became ``prompt``."""
-    if len(conversation.forced) == 1 and conversation.tool_choice != "required":
-        return _OneCall(conversation.forced[0].function.name)
+def reader(conversation: Conversation, prompt: str, template: Mapping[str, Any] | None) -> AnswerReader:
+    """For one answer to a conversation that became ``prompt``; ``template``: see :func:`response_template`."""
     if conversation.forced:
-        return _CallList()
-    template = response_template(tokenizer)
-    if template is None:
-        return Plain()
-    tools = [tool.model_dump(exclude_none=True) for tool in conversation.offered]
-    return _Marked(template, prompt, tools)
+        named = conversation.tool_choice != "required"
+        return _OneCall(conversation.forced[0].function.name) if named else _CallList()
+    if template is not None:
+        return _Marked(template, prompt, [tool.model_dump(exclude_none=True) for tool in conversation.offered])
+    if conversation.offered:
+        return _Unmarked({tool.function.name for tool in conversation.offered})
+    return Plain()
 
 
-def response_template(tokenizer: Any) -> dict[str, Any] | None:
-    """How the model marks thoughts and calls: as its tokenizer says, or by what its chat template writes."""
+def response_template(tokenizer: Any) -> Mapping[str, Any] | None:
+    """How a model marks thoughts and calls: as its tokenizer says, or by what its chat template writes."""
     declared: dict[str, Any] | None = getattr(tokenizer, "response_template", None)
     if declared is not None:
+        try:
+            load_response_template(declared)
+        except ValueError as error:
+            log.warning("the tokenizer's response template is none, answers stay as they are: %s", error)
+            return None
         return declared
     written = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
     if "<tool_call>" in written:
@@ -157,6 +168,29 @@ class _CallList:
 
     def end(self) -> Sequence[Delta]:
         return ()
+
+
+class _Unmarked:
+    """Calls are no more than JSON at the beginning of the text, one or a list, as Llama and Mistral write them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        any_name = "|".join(map(re.escape, names))
+        self._call = re.compile(rf'\s*\[?\s*\{{\s*"name"\s*:\s*"(?:{any_name})"')
+        self._held = ""
+        self._reader: AnswerReader | None = None
+
+    def add(self, text: str) -> Sequence[Delta]:
+        if self._reader is not None:
+            return self._reader.add(text)
+        self._held += text
+        if self._call.match(self._held):
+            self._reader = _CallList()
+        elif len(self._held) > _HELD_CHARACTERS or self._held.lstrip()[:1] not in ("", "[", "{"):
+            self._reader = Plain()
+        return self._reader.add(self._held) if self._reader is not None else ()
+
+    def end(self) -> Sequence[Delta]:
+        return self._reader.end() if self._reader is not None else Plain().add(self._held)
 
 
 class _JsonCall:

@@ -94,11 +94,14 @@ def _source(grammar: Grammar) -> str:
 def _json(schema: Any) -> str:
     if not isinstance(schema, dict):
         raise GrammarError("a JSON schema is an object")
-    return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": JSON_WHITESPACE})
+    try:
+        return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": JSON_WHITESPACE})
+    except (ValueError, OverflowError) as error:  # a number beyond 64 bits
+        raise GrammarError(str(error)) from None
 
 
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GrammarError(f"not JSON: {error}") from None

@@ -82,6 +82,14 @@ class TestChat:
         used = [chunk.usage for chunk in streamed(client, stream_options=wanted)]
         assert [one and one.completion_tokens for one in (used[0], used[-1])] == [1, 12]
 
+    def test_prompt_that_was_there_before_comes_from_the_cache(self, client: openai.OpenAI) -> None:
+        long = [{"role": "user", "content": "A prompt of its own, that nobody has sent before. " * 10}]
+        used = [chat(client, messages=long, max_tokens=1).usage for _ in range(2)]
+        cached = [one.prompt_tokens_details.cached_tokens for one in used if one and one.prompt_tokens_details]
+        assert cached[0] is not None
+        assert cached[1] is not None
+        assert cached[0] < cached[1]
+
     def test_several_answers_with_a_seed_differ_and_repeat(self, client: openai.OpenAI) -> None:
         first, again = ([c.message.content for c in chat(client, n=3, seed=5).choices] for _ in range(2))
         assert first == again

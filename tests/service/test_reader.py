@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api.messages import Conversation
-from service.api.reader import AnswerReader, reader
+from service.api.reader import AnswerReader, reader, response_template
 from service.api.tools import structure
 
 HERMES = "{{ '<tool_call>' }}"
@@ -91,13 +91,13 @@ TEXTS = {
 @given(places=st.lists(st.integers(0, 200), max_size=20))
 def test_pieces_mean_the_same_as_the_whole(name: str, places: list[int]) -> None:
     text, meaning = TEXTS[name]
-    assert told(reader(conversation(), "", Tokenizer(HERMES)), cut(text, places)) == meaning
+    assert told(reader(conversation(), "", response_template(Tokenizer(HERMES))), cut(text, places)) == meaning
 
 
 @given(places=st.lists(st.integers(0, 200), max_size=20))
 def test_calls_in_xml_get_their_types_from_the_schema(places: list[int]) -> None:
     text = "<tool_call>\n<function=weather>\n<parameter=days>\n2\n</parameter>\n<parameter=city>\n2\n</parameter>\n</function>\n</tool_call>"  # noqa: E501
-    assert told(reader(conversation(), "", Tokenizer(HERMES_XML)), cut(text, places)) == (
+    assert told(reader(conversation(), "", response_template(Tokenizer(HERMES_XML))), cut(text, places)) == (
         "",
         "",
         [("weather", '{"days":2,"city":"2"}')],
@@ -107,13 +107,15 @@ def test_calls_in_xml_get_their_types_from_the_schema(places: list[int]) -> None
 @given(places=st.lists(st.integers(0, 200), max_size=20))
 def test_list_of_forced_calls(places: list[int]) -> None:
     item = {"name": "weather", "parameters": CALL["arguments"]}
-    answer = reader(conversation(choice="required"), "", Tokenizer(HERMES))
+    answer = reader(conversation(choice="required"), "", response_template(Tokenizer(HERMES)))
     expected = [("weather", json.dumps(CALL["arguments"]))] * 2
     assert told(answer, cut(json.dumps([item, item]), places)) == ("", "", expected)
 
 
 def test_thought_that_the_prompt_began() -> None:
-    answer = reader(conversation(tools=False), "<|im_start|>assistant\n<think>\n", Tokenizer("{{ '</think>' }}"))
+    answer = reader(
+        conversation(tools=False), "<|im_start|>assistant\n<think>\n", response_template(Tokenizer("{{ '</think>' }}"))
+    )
     assert told(answer, ["Hm", ".\n</thi", "nk>\n\nY", "es. <tool_call>"]) == ("Yes. <tool_call>", "Hm.", [])
 
 
@@ -126,10 +128,24 @@ def test_template_of_the_models_own() -> None:
         },
     }
     text = f"[TOOL_CALLS]{json.dumps([CALL, CALL])}"
-    answer = reader(conversation(), "[INST] [TOOL_CALLS] [/INST]", Tokenizer("", template))
+    answer = reader(conversation(), "[INST] [TOOL_CALLS] [/INST]", response_template(Tokenizer("", template)))
     assert [name for name, _ in told(answer, list(text))[2]] == ["weather", "weather"]
-    broken = reader(conversation(), "[/INST]", Tokenizer("", template))
+    broken = reader(conversation(), "[/INST]", response_template(Tokenizer("", template)))
     assert told(broken, ["Well. ", "[TOOL_CALLS]", "[{"]) == ("Well.[{", "", [])
+
+
+@given(places=st.lists(st.integers(0, 200), max_size=20))
+def test_calls_without_marks(places: list[int]) -> None:
+    answer = json.dumps({"name": "weather", "parameters": CALL["arguments"]})
+    call = ("weather", json.dumps(CALL["arguments"]))
+    assert told(reader(conversation(), "", None), cut(answer, places)) == ("", "", [call])
+    assert told(reader(conversation(), "", None), cut(f" [{answer}, {answer}]", places)) == ("", "", [call, call])
+    for text in ('{"name": "Bob"}', "[1, 2] are numbers", "Hello {", '{"name": "weather', f"{{{'x' * 300}"):
+        assert told(reader(conversation(), "", None), cut(text, places)) == (text, "", [])
+
+
+def test_response_template_that_is_none_is_left_aside() -> None:
+    assert response_template(Tokenizer("", {"fields": {}})) is None
 
 
 def test_references_of_a_tools_schema_hold_inside_the_list() -> None:
