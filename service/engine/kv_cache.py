@@ -45,8 +45,11 @@ class KvCache:
         ValueError: a sequence as long as the context would not fit.
     """
 
-    def __init__(self, *, region_tokens: int, page_count: int, context_tokens: int) -> None:
-        self._longest = -(-context_tokens // SMALLEST_REGION) * SMALLEST_REGION
+    def __init__(
+        self, *, region_tokens: int, page_count: int, context_tokens: int, smallest_region: int = SMALLEST_REGION
+    ) -> None:
+        self.smallest_region = smallest_region
+        self._longest = -(-context_tokens // smallest_region) * smallest_region
         if region_tokens < self._longest:
             raise ValueError(f"{region_tokens} places for keys and values are less than the context's {self._longest}")
         self._regions = Regions(region_tokens)
@@ -140,8 +143,8 @@ class KvCache:
 
     def _size(self, tokens: int) -> int:
         """The smallest of the sizes that holds so many: they double, up to the context."""
-        doublings = max(0, (tokens - 1) // SMALLEST_REGION).bit_length()
-        return min(SMALLEST_REGION << doublings, self._longest)
+        doublings = max(0, (tokens - 1) // self.smallest_region).bit_length()
+        return min(self.smallest_region << doublings, self._longest)
 
     def _place(self, page: int) -> int:
         return self._pages_start + page * PAGE_TOKENS

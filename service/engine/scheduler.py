@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from service.engine.kv_cache import SMALLEST_REGION, KvCache, Lease
+from service.engine.kv_cache import KvCache, Lease
 
 
 @dataclass(eq=False)
@@ -100,7 +100,7 @@ class Scheduler:
             self._release(sequence, publish=not failed)
 
     def _admit(self, sequence: Sequence) -> bool:
-        room = min(sequence.longest - len(sequence.tokens), SMALLEST_REGION)
+        room = min(sequence.longest - len(sequence.tokens), self.cache.smallest_region)
         lease = self.cache.open(sequence.tokens, room)
         if lease is None:
             return False
