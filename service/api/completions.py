@@ -53,9 +53,9 @@ async def completions(request: Request) -> Response:
         structure=structure,
         defaults=exchange.context.defaults,
     )
-    generations = exchange.submit(prompts, sampling, body.answers, "prompt", structure)
     echoes = [_text(model, prompt) if body.echo else "" for prompt in body.prompts]
     answers = [_Answer(echo) for echo in echoes for _ in range(body.answers)]
+    generations = exchange.submit(prompts, sampling, body.answers, "prompt", structure)
     if body.stream:
         head = wire.envelope("cmpl", "text_completion", exchange.settings.name)
         chunks = wire.Chunks(head, usage_wanted=body.usage_wanted)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -34,6 +34,8 @@ Result = TypeVar("Result")
 
 # From here on a text is tokenized in a thread: the event loop must not stand still for more than a few milliseconds.
 LONG_TEXT_CHARACTERS = 20_000
+# For the event that ends a stream early.
+LAST_EVENT_SECONDS = 1.0
 # A proxy that buffers would turn a stream into one late answer (nginx reads the last header).
 STREAM_HEADERS = [
     (b"content-type", wire.EVENT_STREAM.encode()),
@@ -73,6 +75,7 @@ class Exchange:
         self.settings = self.context.settings
         self._engine: Engine = self.context.engine
         self._request = request
+        self._per_prompt = 1
         self._deadline = asyncio.get_running_loop().time() + self.settings.request_timeout_seconds
 
     async def read(self, kind: type[body.SomeBody]) -> body.SomeBody:
@@ -126,6 +129,7 @@ class Exchange:
             raise errors.invalid(
                 param, f"{len(prompts) * n} answers are more than this server works on at once, {room}"
             )
+        self._per_prompt = n
         generations: list[Generation] = []
         try:
             for prompt in prompts:
@@ -180,11 +184,8 @@ class Exchange:
 
     def _end(self, generations: Sequence[Generation]) -> None:
         cancel(generations)
-        logs.note(
-            self._request.scope,
-            prompt_tokens=sum(len(prompt) for prompt in {generation.prompt for generation in generations}),
-            completion_tokens=sum(generation.completion_tokens for generation in generations),
-        )
+        used = wire.usage(generations, self._per_prompt)
+        logs.note(self._request.scope, **{name: used[name] for name in ("prompt_tokens", "completion_tokens")})
 
 
 class EventStream(Response):
@@ -209,8 +210,10 @@ class EventStream(Response):
         except errors.ApiError as error:
             if not self._started:
                 raise
-            if error.status != errors.CLIENT_GONE_STATUS:
-                await send({"type": "http.response.body", "body": wire.event(error.body), "more_body": False})
+            cancel(self._generations)  # before the last event, which a client that does not read may never take
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_EVENT_SECONDS):
+                    await send({"type": "http.response.body", "body": wire.event(error.body), "more_body": False})
         finally:
             self._exchange._end(self._generations)
 
