@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from tests.service.server import ServerProcess
@@ -134,6 +135,17 @@ class TestBounds:
         streamed = httpx.post(f"{hasty.url}/v1/chat/completions", json=ENDLESS, timeout=30)
         last = streamed.text.rstrip().rpartition("data: ")[2]
         assert (streamed.status_code, json.loads(last)["error"]["code"]) == (200, "request_timeout")
+        with openai.OpenAI(base_url=f"{hasty.url}/v1", api_key="none") as client:
+            chunks = client.chat.completions.create(
+                model="tiny",
+                messages=ENDLESS["messages"],
+                max_tokens=1900,
+                n=4,
+                stream=True,
+                extra_body={"ignore_eos": True},
+            )
+            with pytest.raises(openai.APIError, match="within the 1 s"):
+                list(chunks)
         hasty.wait_for(lambda: hasty.metric("vllm:num_requests_running") == 0, seconds=2)
 
     def test_body_that_never_comes_is_not_waited_for(self, hasty: ServerProcess) -> None:

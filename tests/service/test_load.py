@@ -3,6 +3,7 @@
 import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import openai
@@ -11,7 +12,7 @@ import pytest
 from service import metric_names
 from tests.service.server import ServerProcess
 
-LONG = {
+LONG: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Tell a long story"}],
     "max_tokens": 1500,
     "stream": True,
@@ -39,7 +40,10 @@ def idle(server: ServerProcess) -> bool:
 
 def test_full_queue_is_429_and_disconnect_frees_every_place(server: ServerProcess) -> None:
     async def crowd() -> None:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with (
+            httpx.AsyncClient(base_url=server.url, timeout=60) as client,
+            openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as official,
+        ):
 
             async def listen() -> None:
                 async with client.stream("POST", "/v1/chat/completions", json=LONG) as answer:
@@ -53,6 +57,8 @@ def test_full_queue_is_429_and_disconnect_frees_every_place(server: ServerProces
             assert refused.status_code == 429
             assert refused.headers["retry-after"] == "1"
             assert refused.json()["error"]["code"] == "queue_full"
+            with pytest.raises(openai.RateLimitError):
+                await official.chat.completions.create(model="tiny", messages=LONG["messages"])
             for listener in listeners:
                 listener.cancel()
             await asyncio.gather(*listeners, return_exceptions=True)
