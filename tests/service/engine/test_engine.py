@@ -365,8 +365,8 @@ def test_event_loop_computes_nothing(engine: Engine, monkeypatch: pytest.MonkeyP
 def test_preempted_requests_still_get_their_answers(model: Path) -> None:
     metrics = Metrics("tiny")
     # The tiny model keeps 1 KiB per token: two layers, two heads of 32 numbers of 4 bytes, keys and values.
-    small = started(model, metrics, kv_cache_mib=1, max_running_requests=4)
-    requests = [([60 + index] * 200, Sampling(max_tokens=300, temperature=0, ignore_eos=True)) for index in range(4)]
+    small = started(model, metrics, kv_cache_mib=2, max_model_len=1024)
+    requests = [([60 + index] * 250, Sampling(max_tokens=300, temperature=0, ignore_eos=True)) for index in range(4)]
     answers = together(small, *requests)
     assert [answer.finish_reason for answer in answers] == ["length"] * 4
     assert gauge(metrics, "num_preemptions_total") > 0
