@@ -14,7 +14,7 @@ CPU_SHARE, CUDA_SHARE = 0.6, 0.92
 # Running sequences come first; an eighth is enough for the prefix cache to be of use.
 PREFIX_SHARE = 0.125
 
-_CGROUPS = Path("/sys/fs/cgroup")
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _UNLIMITED = 2**60  # version 1 writes about 2^63 for "no limit"
 
 
@@ -50,13 +50,13 @@ def plan(bytes_free: int, per_token: int, *, context_tokens: int, max_running: i
 
 
 def _machine() -> int:
-    lines = Path("/proc/meminfo").read_text().splitlines()
+    lines = (_PROC / "meminfo").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 def _groups() -> Iterator[int]:
     """What each control group of this process that has a limit leaves, of both versions of control groups."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in (_PROC / "self" / "cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             files = ("memory.max", "memory.current", "inactive_file", "active_file")

@@ -188,7 +188,7 @@ def _draw_from_candidates(weights: torch.Tensor, options: _Options) -> torch.Ten
         some = options.top_k > 0
         last = torch.where(some, options.top_k.clamp(max=count), count) - 1
         mass = torch.where(some, sums.gather(1, last), weights.sum(-1, keepdim=True, dtype=torch.float64))
-        enough = (some & (options.top_k <= count)) | (sums[:, -1:] >= options.top_p * mass) | (count == vocabulary)
+        enough = torch.where(some, options.top_k <= count, sums[:, -1:] >= options.top_p * mass) | (count == vocabulary)
         kept = (torch.arange(count, device=best.device) <= last) & (sums - best < options.top_p * mass)
         kept &= best >= options.min_p * best[:, :1]
         sums = (best * kept).cumsum(-1, dtype=torch.float64)
