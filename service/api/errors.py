@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from service.engine.request import ContextLengthError, Piece
+from service.engine.request import ContextLengthError, GrammarError, Piece
 
 INVALID_REQUEST = "invalid_request_error"
 RETRY_SECONDS = 1  # a queue moves on within a step; a replica that leaves the Service takes about as long
@@ -92,6 +92,9 @@ def failed(piece: Piece) -> ApiError:
     """Of an answer that ended before its time."""
     if piece.finish_reason == "abort":
         return unavailable(piece.error)
+    kind, _, why = piece.error.partition(": ")
+    if kind == GrammarError.__name__:  # a schema that nothing satisfies is found out only while it is followed
+        return ApiError(400, f"The structure that was asked for has no answer: {why}", headers=NO_RETRY)
     return ApiError(500, piece.error, kind="server_error", code="generation_failed", headers=NO_RETRY)
 
 

@@ -54,7 +54,7 @@ class Matcher:
         """Sets the scores (one number per token) of all tokens that cannot come next to -inf, in place.
 
         Raises:
-            RuntimeError: the grammar has become too complex.
+            GrammarError: nothing can come next, or the grammar has become too complex.
         """
         mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         self._check()
@@ -66,14 +66,14 @@ class Matcher:
         """The token has come.
 
         Raises:
-            RuntimeError: it does not belong there.
+            GrammarError: it does not belong there.
         """
         self._matcher.consume_token(token)
         self._check()
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise RuntimeError("the answer cannot go on within its grammar")
+            raise GrammarError("the answer cannot go on within its grammar")
 
 
 def _source(grammar: Grammar) -> str:

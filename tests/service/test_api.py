@@ -15,8 +15,12 @@ from tests.service.server import ServerProcess
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "Say hello"}]
 
 
-def chat(client: openai.OpenAI, **options: object) -> openai.types.chat.ChatCompletion:
-    return client.chat.completions.create(**{"model": "tiny", "messages": HELLO, "max_tokens": 12, **options})  # type: ignore[call-overload, no-any-return]
+def chat(client: openai.OpenAI, **options: Any) -> openai.types.chat.ChatCompletion:
+    """Noise ends at any time: it does not here, unless a test wants it to."""
+    extra = {"ignore_eos": True} | options.pop("extra_body", {})
+    return client.chat.completions.create(  # type: ignore[no-any-return]
+        **{"model": "tiny", "messages": HELLO, "max_tokens": 12, **options}, extra_body=extra
+    )
 
 
 def streamed(client: openai.OpenAI, **options: object) -> list[openai.types.chat.ChatCompletionChunk]:
@@ -25,7 +29,8 @@ def streamed(client: openai.OpenAI, **options: object) -> list[openai.types.chat
 
 def complete(client: openai.OpenAI, **options: Any) -> Any:
     """A completion, or the stream of its chunks."""
-    return client.completions.create(**{"model": "tiny", "prompt": "Once upon a time", "max_tokens": 4, **options})
+    given = {"model": "tiny", "prompt": "Once upon a time", "max_tokens": 4, **options}
+    return client.completions.create(**given, extra_body={"ignore_eos": True})
 
 
 def post(server: ServerProcess, path: str, body: dict[str, Any]) -> httpx.Response:
@@ -97,12 +102,11 @@ class TestChat:
         assert chat(client, n=2, seed=6).choices[0].message.content == first[1]  # the next answer has the next seed
 
     def test_several_answers_stream_side_by_side(self, client: openai.OpenAI) -> None:
-        endless: dict[str, Any] = {"n": 3, "seed": 5, "extra_body": {"ignore_eos": True}}
-        chunks = streamed(client, **endless, stream_options={"include_usage": True})
+        chunks = streamed(client, n=3, seed=5, stream_options={"include_usage": True})
         texts = ["", "", ""]
         for choice in (chunk.choices[0] for chunk in chunks if chunk.choices):
             texts[choice.index] += choice.delta.content or ""
-        assert texts == [choice.message.content for choice in chat(client, **endless).choices]
+        assert texts == [choice.message.content for choice in chat(client, n=3, seed=5).choices]
         order = [chunk.choices[0].index for chunk in chunks if chunk.choices]
         assert order != sorted(order)
         assert chunks[-1].usage is not None
@@ -160,9 +164,14 @@ class TestChat:
     def test_end_tokens_are_ignored_as_asked(self, client: openai.OpenAI, server: ServerProcess) -> None:
         [end] = post(server, "/tokenize", {"prompt": "<|im_end|>"}).json()["tokens"]
         options: dict[str, Any] = {"logit_bias": {str(end): 100}, "temperature": 0, "max_tokens": 6}
+        bodies: dict[str, dict[str, Any]] = {
+            "plain": {"ignore_eos": False},
+            "ignored": {"ignore_eos": True},
+            "late": {"ignore_eos": False, "min_tokens": 3},
+        }
         reasons = {
             name: (choice.finish_reason, answer.usage and answer.usage.completion_tokens)
-            for name, body in {"plain": {}, "ignored": {"ignore_eos": True}, "late": {"min_tokens": 3}}.items()
+            for name, body in bodies.items()
             for answer in [chat(client, **options, extra_body=body)]
             for choice in answer.choices
         }
@@ -297,7 +306,7 @@ class TestErrors:
 
     def test_unknown_fields_are_accepted_and_null_means_not_set(self, client: openai.OpenAI) -> None:
         unset = {"temperature": None, "stop": None, "n": None, "response_format": None, "suffix": None}
-        body = {"user": "me", "a_field_of_tomorrow": {"x": [1]}, "top_k": -1, "ignore_eos": True, **unset}
+        body = {"user": "me", "a_field_of_tomorrow": {"x": [1]}, "top_k": -1, **unset}
         assert chat(client, extra_body=body).choices[0].finish_reason == "length"
 
     def test_unknown_model_is_404(self, client: openai.OpenAI) -> None:

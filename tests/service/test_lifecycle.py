@@ -16,7 +16,7 @@ import httpx
 import openai
 import pytest
 
-from tests.service.server import ServerProcess
+from tests.service.server import START_SECONDS, ServerProcess
 
 STREAMS = 50
 STORY: dict[str, Any] = {
@@ -47,8 +47,24 @@ def closed(connection: http.client.HTTPConnection) -> bool:
         connection.close()
 
 
+def started(server: ServerProcess) -> None:
+    """Waits until it serves; meanwhile it says how far it is."""
+    told: set[tuple[str, str]] = set()
+
+    def ready() -> bool:
+        answer = server.get("/ready")
+        if answer.status_code == 503:
+            told.add((answer.json()["status"], answer.json()["detail"]))
+        return answer.status_code == 200
+
+    server.wait_for(ready, START_SECONDS)
+    assert {status for status, _ in told} == {"loading"}
+    assert all(detail for _, detail in told)
+
+
 def test_sigterm_lets_live_streams_end_and_answers_what_still_comes(model: Path, tmp_path: Path) -> None:
-    server = ServerProcess(model, tmp_path / "log", DRAIN_TIMEOUT_SECONDS="120", MAX_WAITING_REQUESTS="100")
+    settings = {"DRAIN_TIMEOUT_SECONDS": "120", "MAX_WAITING_REQUESTS": "100"}
+    server = ServerProcess(model, tmp_path / "log", ready=False, **settings)
 
     async def listen(client: httpx.AsyncClient, started: asyncio.Semaphore) -> list[str]:
         async with client.stream("POST", "/v1/chat/completions", json=STORY) as answer:
@@ -71,6 +87,7 @@ def test_sigterm_lets_live_streams_end_and_answers_what_still_comes(model: Path,
             return await asyncio.gather(*streams)
 
     try:
+        started(server)
         for lines in asyncio.run(crowd()):
             assert lines[-1] == "data: [DONE]"
             assert json.loads(lines[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
@@ -155,26 +172,6 @@ class TestBounds:
         with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as connection:
             connection.sendall(head)
             assert connection.recv(100).startswith(b"HTTP/1.1 504 ")
-
-
-def test_ready_tells_how_far_the_start_is(model: Path, tmp_path: Path) -> None:
-    server = ServerProcess(model, tmp_path / "log", ready=False)
-    told = set()
-
-    def serving() -> bool:
-        answer = server.get("/ready")
-        if answer.status_code == 503:
-            told.add((answer.json()["status"], answer.json()["detail"]))
-        return answer.status_code == 200
-
-    try:
-        server.wait_for(serving, 90)
-        assert {status for status, _ in told} <= {"loading"}
-        assert all(detail for _, detail in told)
-        server.terminate()
-        assert server.process.wait(20) == 0
-    finally:
-        server.close()
 
 
 def test_sigterm_before_anything_runs_ends_the_process(model: Path, tmp_path: Path) -> None:

@@ -88,6 +88,12 @@ def test_structure_that_is_none_is_refused(client: openai.OpenAI, body: dict[str
     assert chat(client).choices[0].finish_reason == "length"
 
 
+def test_schema_that_nothing_satisfies_is_the_clients_error(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="has no answer"):
+        chat(client, extra_body={"guided_json": {"$ref": "#"}})
+    assert chat(client).choices[0].finish_reason == "length"
+
+
 class TestTools:
     def test_required_call_follows_its_schema(self, client: openai.OpenAI) -> None:
         options: dict[str, Any] = {"tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False}
@@ -148,6 +154,7 @@ class TestTools:
             messages=HELLO,  # type: ignore[arg-type]
             tools=[WEATHER],  # type: ignore[list-item]
             tool_choice="required",
+            parallel_tool_calls=False,
             max_tokens=MANY,
         ) as stream:
             message = stream.get_final_completion().choices[0].message
