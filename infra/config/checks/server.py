@@ -3,10 +3,21 @@
 from collections.abc import Iterator, Mapping
 
 from infra.config.parsing import Check, Contradiction
-from infra.config.schema import Cluster, Model, Objectives, PvcWeights, Resources, S3Weights, StackConfig, Timing
+from infra.config.schema import (
+    Cluster,
+    InstallMonitoring,
+    Model,
+    Objectives,
+    PvcWeights,
+    Resources,
+    S3Weights,
+    StackConfig,
+    Timing,
+)
 from infra.lifecycle import drain_seconds
 from infra.observability.slo import near_buckets
 from infra.quantity import bytes_of
+from infra.versions import DCGM_EXPORTER, GPU_OPERATOR, NVIDIA_DEVICE_PLUGIN
 from service.metric_names import FIRST_TOKEN_BUCKETS, INTER_TOKEN_BUCKETS
 
 
@@ -51,6 +62,32 @@ def existing_claims(cluster: Cluster, models: Mapping[str, Model]) -> Iterator[C
         )
 
 
+def namespaces(config: StackConfig) -> Iterator[Contradiction]:
+    """Models in a namespace that the stack makes for something else, whose pods may reach further into their nodes."""
+    monitoring, keda, plugin = config.monitoring, config.keda, config.device_plugin
+    made = {
+        "cluster.namespace": config.cluster.namespace if config.cluster.create_namespace else None,
+        "keda.namespace": keda.namespace if keda.mode == "install" else None,
+        "monitoring.namespace": monitoring.namespace if isinstance(monitoring, InstallMonitoring) else None,
+        "device_plugin.mode": {"install": NVIDIA_DEVICE_PLUGIN.name, "gpu-operator": GPU_OPERATOR.name}.get(
+            plugin.mode
+        ),
+        "gpu_metrics.mode": DCGM_EXPORTER.name if config.gpu_metrics.mode == "install" else None,
+    }
+    taken: dict[str, str] = {}
+    for key, namespace in made.items():
+        if namespace is not None and namespace in taken:
+            first = taken[namespace]
+            problem = (
+                f"is the namespace that {key} makes too ({namespace})"
+                if key.endswith("mode")
+                else f"is that of {key} too"
+            )
+            yield Contradiction(first, namespace, problem, "Give each part a namespace of its own.")
+        elif namespace is not None:
+            taken[namespace] = key
+
+
 def s3_keys(model: Model) -> Iterator[Contradiction]:
     """Half of an access key."""
     weights = model.weights
@@ -84,4 +121,5 @@ CHECKS = (
     Check(Model, (), s3_keys),
     Check(Objectives, (), objectives),
     Check(StackConfig, ("cluster", "models"), existing_claims),
+    Check(StackConfig, (), namespaces),
 )
