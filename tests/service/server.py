@@ -39,9 +39,10 @@ class ServerProcess:
             "DTYPE": "float32",
             **settings,
         }
-        with log.open("wb") as output:
+        self.errors = log.with_name(f"{log.name}-errors")
+        with log.open("wb") as output, self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service"], env=environment, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "service"], env=environment, stdout=output, stderr=errors
             )
         if ready:
             self.wait_for(lambda: self.get("/ready").status_code == 200, START_SECONDS)
@@ -65,9 +66,13 @@ class ServerProcess:
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None, f"the server ended: {self.log.read_text()[-2000:]}"
-            assert time.monotonic() < deadline, f"not in {seconds} s: {self.log.read_text()[-2000:]}"
+            assert self.process.poll() is None, f"the server ended: {self.told()}"
+            assert time.monotonic() < deadline, f"not in {seconds} s: {self.told()}"
             time.sleep(POLL_SECONDS)
+
+    def told(self) -> str:
+        """The ends of its log and of its standard error."""
+        return f"{self.log.read_text()[-2000:]}\n{self.errors.read_text()[-1000:]}"
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
