@@ -63,29 +63,22 @@ def existing_claims(cluster: Cluster, models: Mapping[str, Model]) -> Iterator[C
 
 
 def namespaces(config: StackConfig) -> Iterator[Contradiction]:
-    """Models in a namespace that the stack makes for something else, whose pods may reach further into their nodes."""
+    """One namespace made for two parts of the stack, of which each wants its own level of Pod Security."""
     monitoring, keda, plugin = config.monitoring, config.keda, config.device_plugin
+    charts = {"install": NVIDIA_DEVICE_PLUGIN.name, "gpu-operator": GPU_OPERATOR.name}
+    exporter = config.gpu_metrics.mode == "install" and plugin.mode != "gpu-operator"
     made = {
         "cluster.namespace": config.cluster.namespace if config.cluster.create_namespace else None,
         "keda.namespace": keda.namespace if keda.mode == "install" else None,
         "monitoring.namespace": monitoring.namespace if isinstance(monitoring, InstallMonitoring) else None,
-        "device_plugin.mode": {"install": NVIDIA_DEVICE_PLUGIN.name, "gpu-operator": GPU_OPERATOR.name}.get(
-            plugin.mode
-        ),
-        "gpu_metrics.mode": DCGM_EXPORTER.name if config.gpu_metrics.mode == "install" else None,
+        "device_plugin.mode": charts.get(plugin.mode),
+        "gpu_metrics.mode": DCGM_EXPORTER.name if exporter else None,
     }
     taken: dict[str, str] = {}
     for key, namespace in made.items():
-        if namespace is not None and namespace in taken:
-            first = taken[namespace]
-            problem = (
-                f"is the namespace that {key} makes too ({namespace})"
-                if key.endswith("mode")
-                else f"is that of {key} too"
-            )
+        if namespace is not None and (first := taken.setdefault(namespace, key)) != key:
+            problem = f"is also the namespace that the stack makes for {key}"
             yield Contradiction(first, namespace, problem, "Give each part a namespace of its own.")
-        elif namespace is not None:
-            taken[namespace] = key
 
 
 def s3_keys(model: Model) -> Iterator[Contradiction]:
