@@ -3,10 +3,21 @@
 from collections.abc import Iterator, Mapping
 
 from infra.config.parsing import Check, Contradiction
-from infra.config.schema import Cluster, Model, Objectives, PvcWeights, Resources, S3Weights, StackConfig, Timing
+from infra.config.schema import (
+    Cluster,
+    InstallMonitoring,
+    Model,
+    Objectives,
+    PvcWeights,
+    Resources,
+    S3Weights,
+    StackConfig,
+    Timing,
+)
 from infra.lifecycle import drain_seconds
 from infra.observability.slo import near_buckets
 from infra.quantity import bytes_of
+from infra.versions import DCGM_EXPORTER, GPU_OPERATOR, NVIDIA_DEVICE_PLUGIN
 from service.metric_names import FIRST_TOKEN_BUCKETS, INTER_TOKEN_BUCKETS
 
 
@@ -51,6 +62,25 @@ def existing_claims(cluster: Cluster, models: Mapping[str, Model]) -> Iterator[C
         )
 
 
+def namespaces(config: StackConfig) -> Iterator[Contradiction]:
+    """One namespace made for two parts of the stack, of which each wants its own level of Pod Security."""
+    monitoring, keda, plugin = config.monitoring, config.keda, config.device_plugin
+    charts = {"install": NVIDIA_DEVICE_PLUGIN.name, "gpu-operator": GPU_OPERATOR.name}
+    exporter = config.gpu_metrics.mode == "install" and plugin.mode != "gpu-operator"
+    made = {
+        "cluster.namespace": config.cluster.namespace if config.cluster.create_namespace else None,
+        "keda.namespace": keda.namespace if keda.mode == "install" else None,
+        "monitoring.namespace": monitoring.namespace if isinstance(monitoring, InstallMonitoring) else None,
+        "device_plugin.mode": charts.get(plugin.mode),
+        "gpu_metrics.mode": DCGM_EXPORTER.name if exporter else None,
+    }
+    taken: dict[str, str] = {}
+    for key, namespace in made.items():
+        if namespace is not None and (first := taken.setdefault(namespace, key)) != key:
+            problem = f"is also the namespace that the stack makes for {key}"
+            yield Contradiction(first, namespace, problem, "Give each part a namespace of its own.")
+
+
 def s3_keys(model: Model) -> Iterator[Contradiction]:
     """Half of an access key."""
     weights = model.weights
@@ -84,4 +114,5 @@ CHECKS = (
     Check(Model, (), s3_keys),
     Check(Objectives, (), objectives),
     Check(StackConfig, ("cluster", "models"), existing_claims),
+    Check(StackConfig, (), namespaces),
 )
