@@ -37,6 +37,7 @@ class ServerProcess:
             "PORT": str(self.port),
             "DEVICE": "cpu",
             "DTYPE": "float32",
+            "OMP_NUM_THREADS": "1",  # the model is so small that threads only wait for each other
             **settings,
         }
         self.errors = log.with_name(f"{log.name}-errors")
