@@ -19,10 +19,10 @@ from service.engine.scheduler import Scheduler, Sequence
 log = logging.getLogger(__name__)
 
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
-# Texts that are compared: one in chunks, beside another, and both with tokens after them one by one.
+# Texts that are compared: one in chunks, beside another, and both with a token after them.
 PROBE_LENGTHS = (21, 37)
 PROBE_CHUNK = 16
-PROBE_DECODES = 2
+PROBE_DECODES = 1
 PROBE_SEED = 20
 # Of the root mean square of the scores. Rounding gives 1e-6 and, in half precision with many experts, up to some percent;
 # attention that lacks a part gives more than the first, and attention to the wrong tokens more than both.
@@ -105,7 +105,7 @@ def _shapes(network: Any) -> Shapes:
 
 
 def _packed(network: Any, shapes: Shapes, texts: list[list[int]]) -> list[torch.Tensor]:
-    """The scores after each text's prompt and after each further token, text by text."""
+    """The scores after each text's prompt and after what follows it, text by text."""
     longest = max(map(len, texts))
     cache = KvCache(region_tokens=1024, page_count=0, context_tokens=longest)
     runner = Runner(network, cache, shapes)
