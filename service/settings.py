@@ -59,6 +59,7 @@ class Settings:
     dtype: str = _setting(_one_of(DTYPES), default="auto")
     """Of the weights and the computation; ``auto`` takes what the model says."""
     device: str = _setting(_one_of(DEVICES), default="auto")
+    """``auto`` takes a GPU if there is one."""
     max_model_len: int | None = _setting(_whole(2), default=None)
     """Tokens of prompt and answer together; by default what the model was made for."""
     max_running_requests: int = _setting(_whole(1), default=16)
@@ -70,11 +71,10 @@ class Settings:
     max_connection_age_seconds: int = _setting(_whole(1), default=30)
     """A kept-alive connection is closed after an answer beyond this age, so that its client finds new replicas."""
     log_level: str = _setting(_one_of(LOG_LEVELS), default="info")
+    """``info`` has a line per request; prompts and keys are in none."""
 
-    max_step_tokens: int = _setting(_whole(1), default=512)
-    """Tokens of prompts that one step computes: more is more throughput, less is less delay for those who get tokens."""
-    prefill_chunk_tokens: int = _setting(_whole(1), default=128)
-    """Of these, at most so many of one prompt while other requests get tokens."""
+    max_step_tokens: int | None = _setting(_whole(1), default=None)
+    """Tokens of prompts that one step computes; by default what keeps the device busy. Fewer are less delay for the others."""
     kv_cache_mib: int | None = _setting(_whole(1), default=None)
     """Memory for keys and values, in MiB; by default what the weights leave, and no more than can be of use."""
 

@@ -1,6 +1,5 @@
 """What an answer's text means as it comes: content, thoughts, and tool calls."""
 
-import json
 import logging
 import re
 import uuid
@@ -59,7 +58,7 @@ _CONTENT, _CALLS = "content", "tool_calls"
 _REASONING = ("reasoning_content", "thinking")
 
 # Of a call as JSON, everything before the arguments, when its keys come in the usual order.
-_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"([^"\\\x00-\x1f]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +209,7 @@ class _JsonCall:
             self._head += text
             if (head := _HEAD.match(self._head)) is None:
                 return deltas, ""
-            deltas.append(Delta(call=CallDelta(index=self._index, id=_call_id(), name=json.loads(head[1]))))
+            deltas.append(Delta(call=CallDelta(index=self._index, id=_call_id(), name=head[1])))
             text = self._head[head.end() :]
             self.state = "arguments"
         if self.state == "arguments":
@@ -292,7 +291,7 @@ class _Marked:
     def _read(self, text: str | None) -> Sequence[Delta]:
         try:
             events = self._parser.finalize()[1] if text is None else self._parser.feed(text)
-        except ValueError:  # a call that its template cannot read
+        except Exception:  # what a template does with a call that it cannot read is of any kind
             self._broken = True
             return self._text(_CONTENT, self._call_text + (text or ""))
         return [delta for event in events for delta in self._deltas(event)]

@@ -5,9 +5,9 @@ one token and lie side by side are one batched call, every chunk of a prompt is 
 treated as rows of one head, so keys and values are read where they lie, once, and never repeated or gathered.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
@@ -148,13 +148,19 @@ class Scores:
         return weights @ values
 
 
+class Part(Protocol):
+    """Rows of a step: writes their (rows, heads, size) of ``output``, from the query's (heads, rows, size)."""
+
+    def attend(self, output: torch.Tensor, query: torch.Tensor, layer: Layer, scores: Scores) -> None: ...
+
+
 @dataclass(kw_only=True)
 class Step:
     """One packed row: where its keys and values go, and what attends to what."""
 
     layers: list[Layer]
     places: torch.Tensor  # (tokens,)
-    parts: list[DecodeRun | Chunk]
+    parts: Sequence[Part]
 
     def attend(
         self, index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
@@ -171,10 +177,12 @@ class Step:
 
 @dataclass
 class Shapes:
-    """Learns from one plain forward pass what every layer keeps: (key heads, head size) of keys and of values."""
+    """Learns from one forward pass what every layer keeps: (key heads, head size) of keys and of values."""
 
     layers: dict[int, tuple[torch.Size, torch.Size]] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
+    plain: bool = True  # no layer has a softcap or sinks
+    paged: bool = False  # a step is computed by a paged kernel
 
     def attend(
         self, index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
@@ -183,6 +191,7 @@ class Shapes:
             raise ValueError(f"layer {index} has more than one attention")
         self.layers[index] = (key.shape[::2], value.shape[::2])
         self.dtype = key.dtype
+        self.plain &= scores.plain
         return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])
 
 

@@ -13,6 +13,7 @@ from enum import Enum
 
 from service.engine.answer import Answer
 from service.engine.model import LanguageModel
+from service.engine.pace import Pace
 from service.engine.request import (
     ContextLengthError,
     EngineClosedError,
@@ -28,6 +29,9 @@ from service.metrics import Metrics
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
+
+# Tokens of prompts in one step: about as many as a device needs to be busy with its weights' arithmetic, not their transfer.
+STEP_TOKENS = {"cpu": 512, "cuda": 2048}
 
 
 class EngineState(Enum):
@@ -156,11 +160,14 @@ class Engine:
 
     def _work(self) -> None:
         try:
-            scheduler, runner = self._load()
+            scheduler, runner, pace = self._load()
             while self._next():
+                scheduler.chunk_tokens = pace.chunk_tokens
                 turns = scheduler.plan()
                 if turns:
+                    began = time.monotonic()
                     self._step(scheduler, runner, turns)
+                    pace.note(turns, time.monotonic() - began)
             self._end_all(self._progress)
         except Exception as error:
             log.exception("the engine has failed")
@@ -168,15 +175,17 @@ class Engine:
                 self._state, self._progress = EngineState.FAILED, f"{type(error).__name__}: {error}"
             self._end_all(self._progress)
 
-    def _load(self) -> tuple[Scheduler, Runner]:
+    def _load(self) -> tuple[Scheduler, Runner, Pace]:
         settings = self._settings
         model = LanguageModel.load(settings, self._report)
-        cache = model.cache(settings, settings.max_step_tokens)
+        step_tokens = settings.max_step_tokens or STEP_TOKENS[model.device.type]
+        cache = model.cache(settings, step_tokens)
+        pace = Pace(step_tokens)
         scheduler = Scheduler(
             cache,
             max_running=settings.max_running_requests,
-            step_tokens=settings.max_step_tokens,
-            chunk_tokens=settings.prefill_chunk_tokens,
+            step_tokens=step_tokens,
+            chunk_tokens=pace.chunk_tokens,
         )
         runner = Runner(model.network, cache, model.shapes)
         self._report("warming up")
@@ -194,7 +203,7 @@ class Engine:
             cache.region_tokens,
             cache.places - cache.region_tokens,
         )
-        return scheduler, runner
+        return scheduler, runner, pace
 
     def _report(self, progress: str) -> None:
         self._progress = progress

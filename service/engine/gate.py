@@ -5,21 +5,24 @@ layers, a bias of its own). Then its answers would be wrong without any error; s
 forward pass once, and refused where they differ.
 """
 
+import logging
 from typing import Any
 
 import torch
 
-from service.engine import attention
+from service.engine import attention, varlen
 from service.engine.attention import ARGUMENT, Shapes
 from service.engine.kv_cache import KvCache
 from service.engine.runner import Runner
 from service.engine.scheduler import Scheduler, Sequence
 
+log = logging.getLogger(__name__)
+
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
-# Texts that are compared: one in chunks, beside another, and both with tokens after them one by one.
+# Texts that are compared: one in chunks, beside another, and both with a token after them.
 PROBE_LENGTHS = (21, 37)
 PROBE_CHUNK = 16
-PROBE_DECODES = 2
+PROBE_DECODES = 1
 PROBE_SEED = 20
 # Of the root mean square of the scores. Rounding gives 1e-6 and, in half precision with many experts, up to some percent;
 # attention that lacks a part gives more than the first, and attention to the wrong tokens more than both.
@@ -57,11 +60,26 @@ def check(network: Any) -> Shapes:
     network.set_attn_implementation(attention.NAME)
     try:
         shapes = _shapes(network)
+    except Exception as error:
+        raise _failed(name, error) from error
+    if varlen.available(network.device, shapes):
+        shapes.paged = True
+        try:
+            _compare(network, shapes, texts, wanted)
+        except UnsupportedModelError as error:
+            log.warning("%s; its parts are computed one by one instead of by the paged kernel", error)
+            shapes.paged = False
+    if not shapes.paged:
+        _compare(network, shapes, texts, wanted)
+    return shapes
+
+
+def _compare(network: Any, shapes: Shapes, texts: list[list[int]], wanted: torch.Tensor) -> None:
+    name = type(network).__name__
+    try:
         found = torch.cat(_packed(network, shapes, texts))
     except Exception as error:
-        raise UnsupportedModelError(
-            f"{name}: the packed forward pass fails: {type(error).__name__}: {error}"
-        ) from error
+        raise _failed(name, error) from error
     difference = ((found - wanted).square().mean(-1) / wanted.square().mean(-1)).sqrt().median().item()
     allowed = TOLERANCE.get(shapes.dtype, HALF_PRECISION_TOLERANCE)
     if not difference <= allowed:
@@ -69,7 +87,10 @@ def check(network: Any) -> Shapes:
             f"{name}: the packed forward pass gives other scores than transformers' own "
             f"(by {difference:.2g} of their size, {allowed:.2g} is allowed); the architecture is not supported"
         )
-    return shapes
+
+
+def _failed(name: str, error: Exception) -> UnsupportedModelError:
+    return UnsupportedModelError(f"{name}: the packed forward pass fails: {type(error).__name__}: {error}")
 
 
 def _shapes(network: Any) -> Shapes:
@@ -84,7 +105,7 @@ def _shapes(network: Any) -> Shapes:
 
 
 def _packed(network: Any, shapes: Shapes, texts: list[list[int]]) -> list[torch.Tensor]:
-    """The scores after each text's prompt and after each further token, text by text."""
+    """The scores after each text's prompt and after what follows it, text by text."""
     longest = max(map(len, texts))
     cache = KvCache(region_tokens=1024, page_count=0, context_tokens=longest)
     runner = Runner(network, cache, shapes)

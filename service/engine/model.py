@@ -125,10 +125,10 @@ class LanguageModel:
         return KvCache(region_tokens=region_tokens, page_count=page_count, context_tokens=self.context_tokens)
 
     def warm_up(self, runner: Runner, scheduler: Scheduler) -> None:
-        """One prompt and two tokens, so that the first request does not pay for what is made on first use."""
-        sequence = Sequence([0, 0], longest=4)
+        """A prompt and a token, so that the first request does not pay for what is made on first use."""
+        sequence = Sequence([0, 0], longest=3)
         scheduler.add(sequence)
-        for _ in range(3):
+        for _ in range(2):
             turns = scheduler.plan()
             runner.run(turns)
             scheduler.advance(turns)

@@ -1,13 +1,14 @@
 """Carries a step out: turns of sequences in, scores of their next tokens out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
-from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Shapes, Step
+from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Part, Shapes, Step
 from service.engine.kv_cache import Copy, KvCache, Lease
 from service.engine.scheduler import Turn
+from service.engine.varlen import Paged
 
 
 class Runner:
@@ -17,6 +18,7 @@ class Runner:
         self._network = network
         self._cache = cache
         self._device: torch.device = network.device
+        self._paged = shapes.paged
         # Zeros, for places that hold nothing yet are read (and weighted with 0); the system gives memory when they are used.
         self._layers: list[Layer] = [
             (
@@ -43,7 +45,7 @@ class Runner:
             places.extend(range(base + start, base + end))
             if turn.draws:
                 rows.append(len(ids) - 1)
-        step = Step(layers=self._layers, places=self._tensor(places), parts=_parts(ordered))
+        step = Step(layers=self._layers, places=self._tensor(places), parts=self._parts(ordered))
         result = self._network(
             input_ids=self._tensor(ids)[None],
             position_ids=self._tensor(positions)[None],
@@ -78,6 +80,12 @@ class Runner:
             for part in layer:
                 part.index_copy_(0, into, part.index_select(0, moves))
 
+    def _parts(self, ordered: list[Turn]) -> Sequence[Part]:
+        if not self._paged:
+            return _runs_and_chunks(ordered)
+        cache = self._cache
+        return [Paged.of(ordered, page=cache.smallest_region, places=cache.region_tokens, device=self._device)]
+
     def _tensor(self, numbers: list[int]) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._device)
 
@@ -92,7 +100,7 @@ def _packing_order(turn: Turn) -> tuple[bool, int]:
     return turn.count > 1, _lease(turn).start
 
 
-def _parts(ordered: Iterable[Turn]) -> list[DecodeRun | Chunk]:
+def _runs_and_chunks(ordered: Iterable[Turn]) -> list[DecodeRun | Chunk]:
     parts: list[DecodeRun | Chunk] = []
     row = 0
     for turn in ordered:

@@ -13,9 +13,10 @@ from service.engine.grammar import Matcher
 from service.engine.request import Sampling, TokenLogprob
 
 SEED_BYTES = 8
-# Nearly every top-p set lies within the first of these: sorting so few instead of the vocabulary is many times faster.
-# Where they do not hold it, the next number of candidates is tried, and at last all.
-CANDIDATES = (256, 4096)
+# Nearly every top-p set lies within so many tokens: sorting these instead of the vocabulary is many times faster.
+CANDIDATES = 256
+# How often a token is drawn from the whole vocabulary before it is sorted after all.
+DRAWS = 16
 # Drawing from the whole vocabulary looks for the block first and then within it.
 BLOCK = 128
 HIDDEN = float("-inf")
@@ -125,79 +126,113 @@ def _tokens(scores: torch.Tensor, choosers: Sequence[Chooser]) -> list[int | Non
     drawn = [
         row for row, chooser in enumerate(choosers) if chooser.sampling.temperature > 0 and tokens[row] is not None
     ]
-    few = [row for row in drawn if choosers[row].sampling.top_k or choosers[row].sampling.top_p < 1]
-    for rows, draw in ((few, _draw_from_candidates), ([row for row in drawn if row not in few], _draw_from_all)):
+    some = [row for row in drawn if choosers[row].sampling.top_k or choosers[row].sampling.top_p < 1]
+    for rows, draw in ((some, _draw_from_best), ([row for row in drawn if row not in some], _draw_from_all)):
         if rows:
-            options = _Options.of([choosers[row] for row in rows], scores.device)
-            picked = scores if len(rows) == len(choosers) else scores[rows]
-            weights = torch.softmax(picked / options.temperature, -1)
-            for row, token in zip(rows, draw(weights, options).tolist(), strict=True):
+            drawing = _Drawing.of(
+                scores if len(rows) == len(choosers) else scores[rows], [choosers[row] for row in rows]
+            )
+            for row, token in zip(rows, draw(drawing).tolist(), strict=True):
                 tokens[row] = token
     return tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Options:
-    """One column per option, one row per request."""
+class _Drawing:
+    """Rows to draw a token for: their weights (rows, vocabulary), and a column (rows, 1) per option."""
 
-    temperature: torch.Tensor
+    choosers: Sequence[Chooser]
+    weights: torch.Tensor
     top_p: torch.Tensor
     top_k: torch.Tensor
-    min_p: torch.Tensor
-    chance: torch.Tensor
+    floor: torch.Tensor  # the least weight that min-p allows
 
     @classmethod
-    def of(cls, choosers: Sequence[Chooser], device: torch.device) -> "_Options":
+    def of(cls, scores: torch.Tensor, choosers: Sequence[Chooser]) -> "_Drawing":
         def column(values: list[float], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-            return torch.tensor(values, dtype=dtype, device=device).unsqueeze(1)
+            return torch.tensor(values, dtype=dtype, device=scores.device).unsqueeze(1)
 
         options = [chooser.sampling for chooser in choosers]
+        weights = torch.softmax(scores / column([one.temperature for one in options]), -1)
         return cls(
-            temperature=column([one.temperature for one in options]),
+            choosers=choosers,
+            weights=weights,
             top_p=column([one.top_p for one in options]),
             top_k=column([one.top_k for one in options], torch.int64),
-            min_p=column([one.min_p for one in options]),
-            chance=column([chooser.chance() for chooser in choosers], torch.float64),
+            floor=column([one.min_p for one in options]) * weights.amax(-1, keepdim=True),
         )
 
-    def __getitem__(self, rows: torch.Tensor) -> "_Options":
-        return _Options(**{name: column[rows] for name, column in vars(self).items()})
+    def chance(self) -> torch.Tensor:
+        """One random number per row, each from its own source."""
+        numbers = [chooser.chance() for chooser in self.choosers]
+        return torch.tensor(numbers, dtype=torch.float64, device=self.weights.device).unsqueeze(1)
+
+    def only(self, rows: list[int]) -> "_Drawing":
+        return _Drawing(
+            choosers=[self.choosers[row] for row in rows],
+            weights=self.weights[rows],
+            top_p=self.top_p[rows],
+            top_k=self.top_k[rows],
+            floor=self.floor[rows],
+        )
 
 
-def _draw_from_all(weights: torch.Tensor, options: _Options) -> torch.Tensor:
-    """Tokens (rows,) drawn from all whose weight is at least min-p of the greatest."""
-    if bool((options.min_p > 0).any()):
-        weights = weights.where(weights >= options.min_p * weights.amax(-1, keepdim=True), 0)
+def _draw_from_all(drawing: _Drawing) -> torch.Tensor:
+    """Tokens (rows,) drawn from all that min-p leaves: the block of the vocabulary first, then the place in it."""
+    weights = drawing.weights
+    if any(chooser.sampling.min_p for chooser in drawing.choosers):
+        weights = weights.where(weights >= drawing.floor, 0)
     blocks = functional.pad(weights, (0, -weights.shape[-1] % BLOCK)).view(len(weights), -1, BLOCK)
     sums = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
-    target = options.chance * sums[:, -1:]
+    target = drawing.chance() * sums[:, -1:]
     block = _first_above(sums, target)
     before = functional.pad(sums, (1, 0)).gather(1, block)
     within = blocks.gather(1, block.unsqueeze(-1).expand(-1, -1, BLOCK)).squeeze(1).double().cumsum(-1)
     return (block * BLOCK + _first_above(within, target - before)).squeeze(1)
 
 
-def _draw_from_candidates(weights: torch.Tensor, options: _Options) -> torch.Tensor:
-    """Tokens (rows,) drawn from what top-k, of that top-p, and of that min-p leave."""
-    vocabulary = weights.shape[-1]
-    tokens = torch.zeros(len(weights), dtype=torch.int64, device=weights.device)
-    open_rows = torch.arange(len(weights), device=weights.device)
-    for count in (*(count for count in CANDIDATES if count < vocabulary), vocabulary):
-        best, names = weights.topk(count)
-        sums = best.cumsum(-1, dtype=torch.float64)
-        some = options.top_k > 0
-        last = torch.where(some, options.top_k.clamp(max=count), count) - 1
-        mass = torch.where(some, sums.gather(1, last), weights.sum(-1, keepdim=True, dtype=torch.float64))
-        enough = torch.where(some, options.top_k <= count, sums[:, -1:] >= options.top_p * mass) | (count == vocabulary)
-        kept = (torch.arange(count, device=best.device) <= last) & (sums - best < options.top_p * mass)
-        kept &= best >= options.min_p * best[:, :1]
-        sums = (best * kept).cumsum(-1, dtype=torch.float64)
-        found = names.gather(1, _first_above(sums, options.chance * sums[:, -1:]))
-        done = enough.squeeze(1)
-        tokens[open_rows[done]] = found[done].squeeze(1)
-        if bool(done.all()):
+def _draw_from_best(drawing: _Drawing) -> torch.Tensor:
+    """Tokens (rows,) drawn from what top-k, of that top-p, and min-p leave; exact, with as few sorted as will do."""
+    vocabulary = drawing.weights.shape[-1]
+    count = min(vocabulary, max(CANDIDATES, *(chooser.sampling.top_k for chooser in drawing.choosers), 1))
+    best, names = drawing.weights.topk(count)
+    sums = best.cumsum(-1, dtype=torch.float64)
+    limited = drawing.top_k > 0
+    last = torch.where(limited, drawing.top_k.clamp(max=count), count) - 1
+    mass = drawing.top_p * torch.where(limited, sums.gather(1, last), drawing.weights.sum(-1, keepdim=True).double())
+    kept = (torch.arange(count, device=best.device) <= last) & (sums - best < mass) & (best >= drawing.floor)
+    tokens = torch.empty(len(best), dtype=torch.int64, device=best.device)
+    enough = (limited | (sums[:, -1:] >= mass)).squeeze(1).tolist()
+    rows = [row for row, is_enough in enumerate(enough) if is_enough or count == vocabulary]
+    if rows:
+        sums = (best * kept)[rows].cumsum(-1, dtype=torch.float64)
+        tokens[rows] = names[rows].gather(1, _first_above(sums, drawing.only(rows).chance() * sums[:, -1:])).squeeze(1)
+    if rest := [row for row in range(len(best)) if row not in rows]:
+        tokens[rest] = _draw_until_likely(drawing.only(rest))
+    return tokens
+
+
+def _draw_until_likely(drawing: _Drawing) -> torch.Tensor:
+    """Tokens (rows,) within top-p, where it takes too many to sort: from all, again until the drawn one is among them.
+
+    A token is if those more likely than it do not add up to top-p. A draw is with a probability of top-p at least.
+    """
+    tokens = torch.empty(len(drawing.weights), dtype=torch.int64, device=drawing.weights.device)
+    rows = list(range(len(tokens)))
+    for _ in range(DRAWS):
+        drawn = _draw_from_all(drawing).unsqueeze(1)
+        likelier = drawing.weights.where(drawing.weights > drawing.weights.gather(1, drawn), 0)
+        found = (likelier.sum(-1, keepdim=True) < drawing.top_p * drawing.weights.sum(-1, keepdim=True)).squeeze(1)
+        tokens[rows] = drawn.squeeze(1)
+        missed = (~found).nonzero().flatten().tolist()
+        if not missed:
             break
-        open_rows, weights, options = open_rows[~done], weights[~done], options[~done]
+        rows, drawing = [rows[index] for index in missed], drawing.only(missed)
+    else:
+        best, names = drawing.weights.sort(descending=True)
+        sums = best.cumsum(-1, dtype=torch.float64)
+        sums = (best * (sums - best < drawing.top_p * sums[:, -1:]) * (best >= drawing.floor)).cumsum(-1)
+        tokens[rows] = names.gather(1, _first_above(sums, drawing.chance().to(sums.dtype) * sums[:, -1:])).squeeze(1)
     return tokens
 
 

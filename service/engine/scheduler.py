@@ -46,15 +46,15 @@ class Turn:
 class Scheduler:
     """Plans steps of at most ``step_tokens`` tokens of prompts, beside one of each running sequence.
 
-    While others decode, one prompt gets at most ``chunk_tokens`` of a step, so that a long one does not hold them up; many
-    short ones still fill the step.
+    While others decode, a prompt that is longer than a step gets only ``chunk_tokens`` of one (which may be set anew before
+    every plan), so that it does not hold them up for long; short ones fill the step, and do so once.
     """
 
     def __init__(self, cache: KvCache, *, max_running: int, step_tokens: int, chunk_tokens: int) -> None:
         self.cache = cache
         self._max_running = max_running
         self._step_tokens = step_tokens
-        self._chunk_tokens = chunk_tokens
+        self.chunk_tokens = chunk_tokens
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # by arrival, all of them before those that wait
 
@@ -66,18 +66,17 @@ class Scheduler:
         preempted = self._make_room()
         decodes = [Turn(sequence, sequence.computed, 1, True) for sequence in self.running if sequence.pending == 1]
         left = self._step_tokens
-        chunk = self._chunk_tokens if decodes else self._step_tokens
         prefills: list[Turn] = []
         for sequence in self.running:
             if sequence.pending > 1 and left:
-                prefills.append(_chunk(sequence, min(chunk, left)))
+                prefills.append(self._chunk(sequence, left, beside=bool(decodes)))
                 left -= prefills[-1].count
         # Who just gave its place up would take the room that was made for others.
         while not (preempted and self.running) and left and self.waiting and len(self.running) < self._max_running:
             sequence = self.waiting[0]
             if not self._admit(sequence):
                 break
-            prefills.append(_chunk(sequence, min(chunk, left)))
+            prefills.append(self._chunk(sequence, left, beside=bool(decodes)))
             left -= prefills[-1].count
         self.cache.compact()
         return decodes + prefills
@@ -98,6 +97,12 @@ class Scheduler:
         else:
             self.running.remove(sequence)
             self._release(sequence, publish=not failed)
+
+    def _chunk(self, sequence: Sequence, left: int, *, beside: bool) -> Turn:
+        assert sequence.lease is not None
+        long = len(sequence.tokens) - sequence.lease.cached > self._step_tokens
+        count = min(sequence.pending, left, self.chunk_tokens if long and beside else left)
+        return Turn(sequence, sequence.computed, count, count == sequence.pending)
 
     def _admit(self, sequence: Sequence) -> bool:
         room = min(sequence.longest - len(sequence.tokens), self.cache.smallest_region)
@@ -133,8 +138,3 @@ class Scheduler:
             self.cache.publish(sequence.lease, sequence.tokens[: sequence.computed])
         self.cache.close(sequence.lease)
         sequence.lease = None
-
-
-def _chunk(sequence: Sequence, most: int) -> Turn:
-    count = min(sequence.pending, most)
-    return Turn(sequence, sequence.computed, count, count == sequence.pending)

@@ -2,11 +2,16 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import openai
 import pytest
 
 from local import tiny_model
 from tests.service.server import ServerProcess
+
+# How long an example takes says nothing where other work runs beside it.
+hypothesis.settings.register_profile("service", deadline=None)
+hypothesis.settings.load_profile("service")
 
 # The tiny model's own, with tools, calls and thoughts written as Hermes and Qwen do.
 CHAT_TEMPLATE = (

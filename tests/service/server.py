@@ -1,26 +1,32 @@
 """A real server process for tests: the tiny model behind the real command."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 
+# Below those that systems give to clients' connections.
+PORTS = range(20_000, 32_000)
 START_SECONDS = 90
 STOP_SECONDS = 30
 POLL_SECONDS = 0.05
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nothing listens at, and that no client's connection takes until a server has started there."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ServerProcess:
@@ -37,6 +43,7 @@ class ServerProcess:
             "PORT": str(self.port),
             "DEVICE": "cpu",
             "DTYPE": "float32",
+            "OMP_NUM_THREADS": "1",  # the model is so small that threads only wait for each other
             **settings,
         }
         self.errors = log.with_name(f"{log.name}-errors")

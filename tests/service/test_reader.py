@@ -83,6 +83,14 @@ TEXTS = {
         ("", "", [("weather", '{"days":2}')]),
     ),
     "no call at all": ("<tool_call>weather, please</tool_call> OK", ("weather, please OK", "", [])),
+    "odd name": (
+        '<tool_call>{"name": "w\\q", "arguments": {}}</tool_call>',
+        ('{"name": "w\\q", "arguments": {}}', "", []),
+    ),
+    "escaped name": (
+        '<tool_call>{"name": "weathe\\u0072", "arguments": {}}</tool_call>',
+        ("", "", [("weather", "{}")]),
+    ),
     "cut off": ('<tool_call>{"name": "weather", "arguments": {"da', ("", "", [("weather", '{"da')])),
 }
 
