@@ -7,6 +7,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from enum import Enum
@@ -74,12 +75,12 @@ class Engine:
         self._by_sequence: dict[Sequence, _Job] = {}
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         metrics.follow(
-            running=lambda: len(self._scheduler.running) if self._scheduler else 0,
-            waiting=self._waiting,
-            deferred=lambda: (
-                sum(bool(one.preemptions) for one in tuple(self._scheduler.waiting)) if self._scheduler else 0
+            running=lambda: self._of_scheduler(lambda scheduler: len(scheduler.running)),
+            waiting=lambda: len(self._arrived) + self._of_scheduler(lambda scheduler: len(scheduler.waiting)),
+            deferred=lambda: self._of_scheduler(
+                lambda scheduler: sum(bool(sequence.preemptions) for sequence in tuple(scheduler.waiting))
             ),
-            cache=lambda: self._scheduler.cache.usage if self._scheduler else 0,
+            cache=lambda: self._of_scheduler(lambda scheduler: scheduler.cache.usage),
         )
 
     @property
@@ -155,8 +156,9 @@ class Engine:
         if len(self._jobs) >= self._settings.max_running_requests + self._settings.max_waiting_requests:
             raise QueueFullError
 
-    def _waiting(self) -> int:
-        return len(self._arrived) + (len(self._scheduler.waiting) if self._scheduler else 0)
+    def _of_scheduler(self, read: Callable[[Scheduler], float]) -> float:
+        scheduler = self._scheduler  # it comes and goes in the engine's thread
+        return read(scheduler) if scheduler is not None else 0
 
     def _work(self) -> None:
         try:

@@ -83,6 +83,8 @@ class World:
         taken = sum(end - start for start, end in leases)
         assert self.cache.usage == pytest.approx(taken / self.cache.region_tokens)
         assert len(leases) == len(self.scheduler.running)
+        order = [self.arrived.index(sequence) for sequence in (*self.scheduler.running, *self.scheduler.waiting)]
+        assert order == sorted(order), "a later request is before an earlier one"
 
     def finish(self) -> None:
         for _ in range(40 * CONTEXT):
