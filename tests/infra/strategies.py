@@ -41,6 +41,7 @@ MARK = "k1ngf1sher"
 TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=30)
 # Larger numbers without a maximum of their own only show what overflows: once is enough.
 NUMBERS = st.integers(0, 1000) | st.integers(0, 2**40)
+MOST_GPUS = 2 * 4  # of one model: devices by replicas
 MODEL_FILES = [f"models/{file.name}" for file in sorted((ROOT / "models").glob("*.json"))]
 CHOICES: dict[tuple[type, str], SearchStrategy[Any]] = {
     (GpuPool, "gpu"): st.sampled_from(sorted(GPUS)),
@@ -138,10 +139,12 @@ def configurations(draw: Draw) -> Group:
         group(
             StackConfig,
             models=st.dictionaries(_text(re.compile(MODEL_NAME)), _any_of(Model), min_size=1, max_size=3),
-            gpu_pools=st.dictionaries(_text(re.compile(DNS_LABEL)), _any_of(GpuPool), max_size=2),
         )
     )
-    plugin, pools = config.get("device_plugin", {}), config.get("gpu_pools", {})
+    plugin = config.setdefault("device_plugin", {})
+    pools = config["gpu_pools"] = draw(
+        st.dictionaries(_text(re.compile(DNS_LABEL)), _any_of(GpuPool), min_size=1, max_size=2)
+    )
     _agree_on_sharing(plugin, draw)
     for pool in pools.values():
         pool.pop("runtime_class", None)
@@ -164,6 +167,8 @@ def _agree_on_sharing(plugin: Group, draw: Draw) -> None:
     if plugin.get("sharing", "none") != "none":
         plugin["shares"] = draw(st.integers(2, 8))
         plugin.pop("mig_strategy", None)
+    else:
+        plugin["mig_strategy"] = draw(st.sampled_from(["none", "single", "mixed", "mixed"]))
     if plugin.get("mode") != "gpu-operator":
         plugin.pop("driver", None)
     else:
@@ -173,9 +178,10 @@ def _agree_on_sharing(plugin: Group, draw: Draw) -> None:
 def _take_gpus(draw: Draw, model: Group, pools: Group, plugin: Group) -> None:
     """Whole GPUs of a pool, or one slice of one, or none."""
     model["gpus"] = {}
-    roomy = [name for name, pool in pools.items() if pool["total"] == "autoscaled" or pool["total"] >= 8]
-    if roomy and draw(st.booleans()):
-        pool = draw(st.sampled_from(roomy))
+    if pools and draw(st.booleans()):
+        pool = draw(st.sampled_from(sorted(pools)))
+        if pools[pool]["total"] != "autoscaled":
+            pools[pool]["total"] += MOST_GPUS
         profiles = sorted(GPUS[pools[pool]["gpu"]].mig)
         model["gpus"] = {
             "pool": pool,
@@ -229,7 +235,7 @@ def _lock_doors(draw: Draw, model: Group, number: int) -> None:
         if not endpoint.get("internal"):
             endpoint["tls"] = True
     if exposure:
-        exposure["host"] = f"m{number}.{exposure['host']}"[:60].rstrip("-.")
+        exposure["host"] = f"m{number}.acme.dev" if number else exposure["host"]
         if exposure.get("timeout_seconds") is not None:
             exposure["timeout_seconds"] += 600
         if exposure.get("issuer"):
