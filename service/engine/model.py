@@ -152,6 +152,8 @@ def _directory(settings: Settings, report: Callable[[str], None]) -> str:
     """Where the model's files are; from the hub, those that are missing are fetched, and begun ones finished."""
     if Path(settings.model).is_dir():
         return settings.model
+    if Path(settings.model).is_absolute():
+        raise ValueError(f"MODEL={settings.model}: there is no such directory; is the volume with the weights mounted?")
     report(f"fetching {settings.model}")
     return snapshot_download(
         settings.model,

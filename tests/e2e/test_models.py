@@ -143,7 +143,7 @@ def storage() -> Iterator[str]:
 
 def _weights() -> Path:
     local = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())["config"]["llm-stack:models"]["chat"]
-    return Path(local["weights"]["path"])
+    return Path(local["weights"]["path"]).resolve()
 
 
 @pytest.fixture(scope="module")
