@@ -6,12 +6,11 @@ average under ``AverageValue`` would be divided twice and never ask for more tha
 another kind of target.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from infra.config.schema import GpuMetrics, IngressRequests, QueryRequests, RequestSide, Scaling
+from infra.series import ModelSeries, matchers
 from infra.workload import Workload
 from service.metric_names import KV_CACHE_USAGE, MODEL_NAME_LABEL, REQUESTS_RUNNING, REQUESTS_WAITING
 
@@ -25,8 +24,6 @@ RATE_WINDOW = "2m"
 GPU_UTILIZATION = "DCGM_FI_DEV_GPU_UTIL"
 # … for which the share of busy compute engines, 0 to 1, is.
 GPU_ENGINE_ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
-# How a Deployment's pods are named: its name, the ReplicaSet's hash, five characters.
-POD_SUFFIX = "-[0-9a-z]+-[0-9a-z]{5}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,29 +37,17 @@ class Signal:
     per_replica: float
 
 
-def matchers(labels: Mapping[str, str], patterns: Mapping[str, str] | None = None) -> str:
-    """PromQL's label matchers: equal to ``labels``, matching the regular expressions ``patterns``."""
-    equal = [f"{name}={json.dumps(value)}" for name, value in labels.items()]
-    return ",".join([*equal, *(f"{name}=~{json.dumps(value)}" for name, value in (patterns or {}).items())])
-
-
 def pod_gauge(metric: str, workload: Workload) -> str:
-    """The sum of a gauge that each pod of the model exposes; no series where no pod was scraped.
-
-    The Prometheus operator writes ``namespace`` and ``service`` on what a ServiceMonitor finds; the server itself writes the
-    model's name.
-    """
-    labels = {"namespace": workload.namespace, "service": workload.name, MODEL_NAME_LABEL: workload.served_model}
-    return f"sum({metric}{{{matchers(labels)}}})"
+    """The sum of a gauge that each pod of the model exposes; no series where no pod was scraped."""
+    series = ModelSeries.of(workload)
+    return f"sum({series.server(metric, **{MODEL_NAME_LABEL: workload.served_model})})"
 
 
 def gpu_gauge(workload: Workload, gpu_metrics: GpuMetrics, *, sliced: bool) -> str:
     """Percent of GPU utilisation, summed over the pods; a pod with several GPUs counts its busiest one."""
-    prefix = "" if gpu_metrics.honor_labels else "exported_"
-    metric = f"100 * {GPU_ENGINE_ACTIVE}" if sliced else GPU_UTILIZATION
-    labels = {f"{prefix}namespace": workload.namespace, f"{prefix}container": workload.container}
-    pods = {f"{prefix}pod": f"{workload.name}{POD_SUFFIX}"}
-    return f"sum(max by ({prefix}pod) ({metric}{{{matchers(labels, pods)}}}))"
+    series = ModelSeries.of(workload, honor_labels=gpu_metrics.honor_labels)
+    use = f"100 * {series.gpu(GPU_ENGINE_ACTIVE)}" if sliced else series.gpu(GPU_UTILIZATION)
+    return f"sum(max by ({series.gpu_pod}) ({use}))"
 
 
 def signals(
@@ -93,8 +78,7 @@ def _awake(query: str, scaling: Scaling, workload: Workload) -> str:
     """The query, and 0 while the model is meant to have no pod: only then is silence no failure."""
     if scaling.min_replicas > 0:
         return query
-    deployment = matchers({"namespace": workload.namespace, "deployment": workload.name})
-    return f"({query}) or (sum({WANTED_REPLICAS}{{{deployment}}}) == 0)"
+    return f"({query}) or (sum({ModelSeries.of(workload).deployment(WANTED_REPLICAS)}) == 0)"
 
 
 def _request_side(source: RequestSide, workload: Workload) -> Signal:

@@ -33,6 +33,7 @@ def variables(paths: Paths, tools: Tools, plugins: Plugins) -> dict[str, str]:
         # What the stand-ins need to know.
         "LLM_STACK_PYTHON": str(project.PYTHON),
         "LLM_STACK_PULUMI_PYTHON_EXEC": str(tools.pulumi_python_exec),
+        "LLM_STACK_HELM": str(tools.helm),
         # For the stand-in of the Docker plugin, and for `buildctl` and `ctr` in the user's shell.
         "BUILDKIT_HOST": f"unix://{layout.buildkit_socket}",
         "CONTAINERD_ADDRESS": str(layout.containerd_socket),

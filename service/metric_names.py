@@ -14,6 +14,9 @@ KV_CACHE_USAGE = "vllm:kv_cache_usage_perc"  # 0 to 1, whatever the name says
 PROMPT_TOKENS = "vllm:prompt_tokens"
 GENERATION_TOKENS = "vllm:generation_tokens"
 REQUEST_SUCCESS = "vllm:request_success"
+PREEMPTIONS = "vllm:num_preemptions"
+PREFIX_CACHE_QUERIES = "vllm:prefix_cache_queries"  # tokens that were looked up in the prefix cache
+PREFIX_CACHE_HITS = "vllm:prefix_cache_hits"  # tokens of them that were found
 
 TIME_TO_FIRST_TOKEN = "vllm:time_to_first_token_seconds"
 INTER_TOKEN_LATENCY = "vllm:inter_token_latency_seconds"

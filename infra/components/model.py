@@ -6,6 +6,7 @@ import pulumi
 
 from infra.accelerator import Accelerator
 from infra.components.access import ApiKeys, ApiKeysArgs
+from infra.components.alerts import ModelAlerts, ModelAlertsArgs
 from infra.components.endpoint import Endpoint, EndpointArgs
 from infra.components.image import ServerImage
 from infra.components.monitor import ModelMonitor, ModelMonitorArgs
@@ -28,7 +29,8 @@ from infra.config import schema
 from infra.config.schema import StackConfig
 from infra.lifecycle import Lifecycle
 from infra.network_policy import NetworkPolicy
-from infra.plan.timing import cooldown_seconds
+from infra.observability import ModelRules
+from infra.plan.timing import cooldown_seconds, provisioning_seconds
 from infra.rollout import rollout_of
 from infra.signals import signals
 from infra.weights import ModelSource
@@ -130,6 +132,23 @@ class Model(pulumi.ComponentResource):
             ),
             self._child,
         )
+        rules = ModelRules(
+            workload=workload,
+            objectives=model.objectives,
+            min_replicas=model.scaling.min_replicas,
+            gpus=bool(model.gpus.count) and config.gpu_metrics.mode != "none",
+            honor_labels=config.gpu_metrics.honor_labels,
+            waiting_per_replica=model.scaling.waiting_per_replica,
+            running_per_replica=model.scaling.running_per_replica,
+            start_seconds=model.timing.startup_seconds,
+            node_seconds=provisioning_seconds(config, args.key),
+            fallback_failures=model.scaling.fallback_failures,
+            runbooks=config.monitoring.runbooks,
+        )
+        alerts = ModelAlertsArgs(
+            rules=rules, monitoring=args.platform.monitoring, namespace=namespace, after=(server.deployment,)
+        )
+        ModelAlerts(name, alerts, self._child)
         self.register_outputs({"endpoint_url": self.endpoint.url})
 
     def _keys(self, name: str, model: schema.Model, args: ModelArgs) -> tuple[pulumi.Resource, ...]:

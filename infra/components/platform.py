@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import pulumi
 
 from infra.charts.gpu_nodes import GpuNodes
+from infra.components.alerts import PlatformAlerts, PlatformAlertsArgs
 from infra.components.device_plugin import NvidiaDevicePlugin, NvidiaDevicePluginArgs
 from infra.components.gpu_metrics import GpuMetrics, GpuMetricsArgs
 from infra.components.keda import Keda, KedaArgs
 from infra.components.monitoring import MonitoringStack, MonitoringStackArgs
 from infra.components.release import Sources
 from infra.config import schema
+from infra.observability import Dashboard, PlatformRules
 from infra.prometheus import Prometheus
 
 
@@ -78,4 +80,16 @@ class Platform(pulumi.ComponentResource):
             ),
             child,
         )
+        if isinstance(args.monitoring, schema.InstallMonitoring) or args.monitoring.platform_alerts:
+            watched = args.gpu_metrics.mode != "none" and bool(args.gpu_pools)
+            PlatformAlerts(
+                "alerts",
+                PlatformAlertsArgs(
+                    rules=PlatformRules(gpus=watched, runbooks=args.monitoring.runbooks),
+                    dashboard=Dashboard(gpus=watched, honor_labels=args.gpu_metrics.honor_labels),
+                    monitoring=self.monitoring,
+                    after=(self.keda, self.gpu_metrics),
+                ),
+                child,
+            )
         self.register_outputs({"prometheus_address": self.prometheus.address})

@@ -39,7 +39,7 @@ def cold_start(config: StackConfig, key: str, weights_bytes: int | None) -> Cold
     timing = model.timing
     seconds = None if weights_bytes is None else weights_bytes / MEGABYTE / timing.storage_mb_per_second
     return ColdStart(
-        provisioning=_provisioning(config, key),
+        provisioning=provisioning_seconds(config, key),
         image_pull=timing.image_pull_seconds,
         weights=seconds,
         warm_up=GPU_WARM_UP_SECONDS if model.gpus.count else CPU_WARM_UP_SECONDS,
@@ -48,7 +48,7 @@ def cold_start(config: StackConfig, key: str, weights_bytes: int | None) -> Cold
 
 def cold_start_budget(config: StackConfig, key: str) -> int:
     """Seconds that a replica may take to come: a new node, and everything that a pod does until it is ready."""
-    return _provisioning(config, key) + config.models[key].timing.startup_seconds
+    return provisioning_seconds(config, key) + config.models[key].timing.startup_seconds
 
 
 def cooldown_seconds(config: StackConfig, key: str) -> int:
@@ -109,7 +109,8 @@ def findings(config: StackConfig, key: str, start: ColdStart) -> Iterator[Findin
         )
 
 
-def _provisioning(config: StackConfig, key: str) -> int:
+def provisioning_seconds(config: StackConfig, key: str) -> int:
+    """Seconds until the model ``key`` has a node for one more replica."""
     pool = config.gpu_pools.get(config.models[key].gpus.pool or "")
     return pool.provisioning_seconds if pool is not None and pool.total == "autoscaled" else 0
 

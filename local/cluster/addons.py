@@ -1,7 +1,8 @@
-"""What runs in the cluster before any stack does: DNS, KEDA, and a Prometheus under its operator.
+"""What runs in the cluster before any stack does: DNS, KEDA, kube-state-metrics, and a Prometheus under its operator.
 
-The manifests of KEDA and of the Prometheus operator are upstream's own. Two values are set: the namespace of the operator
-(upstream says `default`), and the pull policy of KEDA's images, which are made here and are in no registry.
+The manifests of KEDA, of kube-state-metrics and of the Prometheus operator are upstream's own. Two values are set: the
+namespace of the operator (upstream says `default`), and the pull policy of KEDA's images, which are made here and are in no
+registry.
 """
 
 import hashlib
@@ -47,6 +48,7 @@ ROLLOUTS = (
     _available("DNS", "coredns", "kube-system"),
     _available("Prometheus operator", "prometheus-operator", "monitoring"),
     Rollout("Prometheus", "statefulset/prometheus-local", "monitoring", "{.status.availableReplicas}", "1"),
+    _available("kube-state-metrics", "kube-state-metrics", "kube-system"),
     _available("KEDA operator", "keda-operator", "keda"),
     _available("KEDA webhook", "keda-admission", "keda"),
     _available("KEDA metrics adapter", "keda-metrics-apiserver", "keda"),
@@ -79,6 +81,11 @@ def images(tools: Tools) -> tuple[ScratchImage, ...]:
             "/bin/prometheus-config-reloader",
         ),
         image("quay.io/prometheus/prometheus:v3.14.0", tools.prometheus, "/bin/prometheus"),
+        image(
+            "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.20.0",
+            tools.kube_state_metrics,
+            "/kube-state-metrics",
+        ),
     )
 
 
@@ -115,6 +122,12 @@ def _manifests(kubectl: Kubectl, tools: Tools) -> Iterator[tuple[str, str]]:
     yield "KEDA", keda.replace("imagePullPolicy: Always", "imagePullPolicy: IfNotPresent")
     yield "DNS", (MANIFESTS / "dns.yaml").read_text()
     yield "Prometheus", (MANIFESTS / "prometheus.yaml").read_text()
+    yield (
+        "kube-state-metrics",
+        kubectl("kustomize", str(tools.kube_state_metrics_share / "standard"))
+        + "---\n"
+        + (MANIFESTS / "kube-state-metrics.yaml").read_text(),
+    )
 
 
 def _wait(kubectl: Kubectl, step: Step) -> None:

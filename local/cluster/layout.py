@@ -19,6 +19,8 @@ API_SERVICE_ADDRESS = "10.96.0.1"  # the first address of SERVICE_CIDR: Kubernet
 DNS_ADDRESS = "10.96.0.10"
 CLUSTER_DOMAIN = "cluster.local"
 
+POLICY_TABLE = "llm-stack-policy"  # of nftables; the enforcer of NetworkPolicy keeps it
+
 API_PORT = 6443
 ETCD_CLIENT_PORT = 2379
 ETCD_PEER_PORT = 2380

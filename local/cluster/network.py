@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 
 from local.cluster.command import output, succeeds
-from local.cluster.layout import NODE_ADDRESS, NODE_LINK, POD_CIDR, POD_LINK, Layout
+from local.cluster.layout import NODE_ADDRESS, NODE_LINK, POD_CIDR, POD_LINK, POLICY_TABLE, Layout
 
 TABLE = "llm-stack"
 COMMENT = "llm-stack"
-# kube-proxy's own tables (it leaves them behind when it is killed).
-PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
+# Tables of daemons that leave them behind when they end.
+DAEMON_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"), ("ip", POLICY_TABLE))
 SYSCTLS = {
     "net/ipv4/ip_forward": "1",
     # A pod that reaches another pod of its own bridge through a Service needs its packets shown to netfilter.
@@ -53,12 +53,12 @@ def set_up(layout: Layout) -> None:
 
 
 def tear_down(layout: Layout) -> None:
-    """Removes what :func:`set_up`, the CNI plugins and kube-proxy made; fine when nothing is there."""
+    """Removes what :func:`set_up`, the CNI plugins and the daemons made; fine when nothing is there."""
     if shutil.which("iptables"):
         for rule in _forward_rules():
             while succeeds(["iptables", "-w", "-D", *rule]):
                 pass
-    for family, table in (("ip", TABLE), *PROXY_TABLES):
+    for family, table in (("ip", TABLE), *DAEMON_TABLES):
         succeeds(["nft", "delete", "table", family, table])
     for link in (POD_LINK, NODE_LINK):
         succeeds(["ip", "link", "delete", link])

@@ -1,22 +1,24 @@
-"""The node: containerd, the kubelet, kube-proxy and BuildKit, as processes of the host."""
+"""The node: containerd, the kubelet, kube-proxy, BuildKit and the enforcer of NetworkPolicy, as processes of the host."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from local.cluster import cgroups, node_files
-from local.cluster.command import Kubectl
+from local.cluster.command import Kubectl, succeeds
 from local.cluster.containerd import Containerd
 from local.cluster.daemon import Daemon
-from local.cluster.layout import NODE_ADDRESS, NODE_NAME, Layout
+from local.cluster.layout import NODE_ADDRESS, NODE_NAME, POD_CIDR, POLICY_TABLE, Layout
 from local.toolchain import Tools
+from local.toolchain.debian import SYSTEM_PATH
 
 RUNTIME_READY_SECONDS = 60.0
 KUBELET_READY_SECONDS = 90.0
 GPU_READY_SECONDS = 60.0
+POLICY_READY_SECONDS = 30.0
 
 
 def daemons(layout: Layout, tools: Tools) -> tuple[Daemon, ...]:
-    """containerd, BuildKit, the kubelet and kube-proxy, in the order in which they start."""
+    """containerd, BuildKit, the kubelet, kube-proxy and the enforcer of NetworkPolicy, in the order in which they start."""
 
     def daemon(name: str, executable: Path, *arguments: str, environment: dict[str, str] | None = None) -> Daemon:
         return Daemon(
@@ -30,9 +32,7 @@ def daemons(layout: Layout, tools: Tools) -> tuple[Daemon, ...]:
             "containerd",
             tools.containerd,
             f"--config={layout.state}/containerd.toml",
-            environment={
-                "PATH": f"{tools.containerd.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-            },
+            environment={"PATH": f"{tools.containerd.parent}:{SYSTEM_PATH}"},
         ),
         daemon(
             "buildkitd",
@@ -51,6 +51,15 @@ def daemons(layout: Layout, tools: Tools) -> tuple[Daemon, ...]:
             f"--node-ip={NODE_ADDRESS}",
         ),
         daemon("kube-proxy", tools.kubernetes, f"--config={layout.state}/kube-proxy.yaml"),
+        # Real clusters have their network plugin do this; here it is for the tests of policies.
+        daemon(
+            "netpolicy",
+            tools.network_policies,
+            f"--kubeconfig={layout.kubeconfig()}",
+            f"--table={POLICY_TABLE}",
+            f"--pod-cidr={POD_CIDR}",
+            environment={"PATH": SYSTEM_PATH},
+        ),
     )
 
 
@@ -61,7 +70,7 @@ def start(layout: Layout, tools: Tools, kubectl: Kubectl, import_images: Callabl
     """
     cgroups.create()
     node_files.write(layout, cni_plugins=tools.cni_plugins)
-    containerd, buildkitd, kubelet, proxy = daemons(layout, tools)
+    containerd, buildkitd, kubelet, proxy, policies = daemons(layout, tools)
     started = containerd.start()
     ctr = Containerd(tools.ctr, layout.containerd_socket)
     containerd.wait_until(ctr.answers, RUNTIME_READY_SECONDS)
@@ -72,6 +81,8 @@ def start(layout: Layout, tools: Tools, kubectl: Kubectl, import_images: Callabl
     buildkitd.wait_until(layout.buildkit_socket.exists, RUNTIME_READY_SECONDS)
     started |= kubelet.start()
     started |= proxy.start()
+    started |= policies.start()
+    policies.wait_until(lambda: succeeds(["nft", "list", "table", "ip", POLICY_TABLE]), POLICY_READY_SECONDS)
     kubelet.wait_until(lambda: node_ready(kubectl), KUBELET_READY_SECONDS)
     return started
 

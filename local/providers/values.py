@@ -15,6 +15,7 @@ UNKNOWN = frozenset({
 UNKNOWN_STRING = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET = "1b47061264138c4ac30d75fd1eb44270"
+ASSET = "c44067f5952c0a294b673a41bacd8c17"
 
 Json = dict[str, Any]
 """One JSON object of Kubernetes or of the engine: its shape is known to the API server, not to this program."""

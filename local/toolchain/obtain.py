@@ -23,6 +23,7 @@ SHOWN = {
     "pulumi": "pulumi",
     "buildctl": "buildkit",
     "ctr": "kube",
+    "helm": "helm",
     "promtool": "prometheus",
     "actionlint": "actionlint",
 }
@@ -58,6 +59,10 @@ class Tools:
     @property
     def fake_gpus(self) -> Path:
         return self._binary("kube", "fakegpu")
+
+    @property
+    def network_policies(self) -> Path:
+        return self._binary("kube", "netpolicy")
 
     @property
     def pause(self) -> Path:
@@ -122,6 +127,18 @@ class Tools:
     @property
     def promtool(self) -> Path:
         return self._binary("prometheus", "promtool")
+
+    @property
+    def kube_state_metrics(self) -> Path:
+        return self._binary("kube-state-metrics", "kube-state-metrics")
+
+    @property
+    def kube_state_metrics_share(self) -> Path:
+        return self._binary("kube-state-metrics", "share")
+
+    @property
+    def helm(self) -> Path:
+        return self._binary("helm", "helm")
 
 
 def obtain(paths: Paths, screen: Screen, names: Collection[str] = ()) -> Tools:

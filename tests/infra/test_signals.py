@@ -56,8 +56,8 @@ def pod(metric: str, name: str, **labels: str) -> str:
 
 
 def gpu(name: str, prefix: str = "", metric: str = "DCGM_FI_DEV_GPU_UTIL", **labels: str) -> str:
-    workload = {"namespace": "llm", "container": "server", "pod": name, **labels}
-    own = {"namespace": "gpu-metrics", "container": "exporter", "pod": "dcgm-abcde"} if prefix else {}
+    workload = {"namespace": "llm", "pod": name, **labels}
+    own = {"namespace": "gpu-metrics", "pod": "dcgm-abcde"} if prefix else {}
     return series(metric, gpu="0", **own, **{f"{prefix}{label}": value for label, value in workload.items()})
 
 

@@ -12,11 +12,15 @@ RANGES = "bytes="
 
 @dataclass
 class Site:
-    """``files`` by path. ``cut`` has, by path, how many bytes each of the next answers holds before it breaks off."""
+    """``files`` by path. ``cut`` has, by path, how many bytes each of the next answers holds before it breaks off.
+
+    Without the header ``authorization``, where one is set, nobody gets anything.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     cut: dict[str, list[int]] = field(default_factory=dict)
     resumable: bool = True
+    authorization: str | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)  # path and range of every request
     url: str = ""
 
@@ -33,6 +37,9 @@ def site() -> Iterator[Site]:
         def do_GET(self) -> None:
             path, wanted = self.path.partition("?")[0], self.headers.get("Range", "")
             served.asked.append((path, wanted))
+            if served.authorization not in (None, self.headers.get("Authorization")):
+                self.send_error(401)
+                return
             content = served.files.get(path)
             if content is None:
                 self.send_error(404)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,9 @@ import pytest
 import yaml
 from rules.manifest import Resource
 
-from local import plugins, toolchain
-from local.environment import link_stand_ins, variables
-from local.paths import Paths
-from local.preview import Preview, preview
+from local.preview import Preview
 from local.project import ROOT
-from local.screen import Screen, Step
+from tests.conftest import PreviewOf
 from tests.policy.conftest import deployment, kubernetes, scaled_object, service, with_container
 
 pytestmark = pytest.mark.engine
@@ -32,20 +28,13 @@ Run = Callable[..., Preview]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, preview_of: PreviewOf) -> Run:
     """Previews resources, or the stack of the checkout where there are none, with settings for the pack."""
-    paths = Paths(run=tmp_path / "run")
-    tools = toolchain.obtain(paths, Screen(), ["pulumi"])
-    wanted = {name: version(package) for name, package in plugins.PACKAGES.items()}
-    found = plugins.provide(paths.cache / "pulumi", tools, wanted, Step("Plugins"))
-    link_stand_ins(paths, found)
-    environment = variables(paths, tools, found)
 
     def previewed(*resources: Resource, **settings: dict[str, Any]) -> Preview:
         file = tmp_path / "settings.json"
         file.write_text(json.dumps({name.replace("_", "-"): values for name, values in settings.items()}))
-        root = project(tmp_path / "project", resources) if resources else ROOT
-        return preview("local", tools.bin.parent, environment, file, root)
+        return preview_of("local", project(tmp_path / "project", resources) if resources else ROOT, file)
 
     return previewed
 

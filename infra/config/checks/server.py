@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from infra.config.parsing import Check, Contradiction
-from infra.config.schema import Cluster, Model, PvcWeights, Resources, S3Weights, StackConfig, Timing
+from infra.config.schema import Cluster, Model, Objectives, PvcWeights, Resources, S3Weights, StackConfig, Timing
 from infra.lifecycle import drain_seconds
+from infra.observability.slo import near_buckets
 from infra.quantity import bytes_of
+from service.metric_names import FIRST_TOKEN_BUCKETS, INTER_TOKEN_BUCKETS
 
 
 def any_model(models: Mapping[str, Model]) -> Iterator[Contradiction]:
@@ -62,10 +64,24 @@ def s3_keys(model: Model) -> Iterator[Contradiction]:
         )
 
 
+def objectives(promised: Objectives) -> Iterator[Contradiction]:
+    """A promised latency that no bucket of its histogram ends at: nobody could count how often it was kept."""
+    promises = (
+        ("first_token_seconds", promised.first_token_seconds, FIRST_TOKEN_BUCKETS),
+        ("inter_token_seconds", promised.inter_token_seconds, INTER_TOKEN_BUCKETS),
+    )
+    for name, seconds, buckets in promises:
+        near = near_buckets(seconds, buckets)
+        if near != (seconds,):
+            problem = "is no bucket of the histogram that counts it: how often it is kept could not be told"
+            yield Contradiction(name, seconds, problem, f"Use {' or '.join(f'{bucket:g}' for bucket in near)}.")
+
+
 CHECKS = (
     Check(StackConfig, ("models",), any_model),
     Check(Resources, ("memory", "memory_limit"), memory),
     Check(Model, ("timing",), grace),
     Check(Model, (), s3_keys),
+    Check(Objectives, (), objectives),
     Check(StackConfig, ("cluster", "models"), existing_claims),
 )

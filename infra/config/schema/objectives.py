@@ -7,7 +7,10 @@ from infra.config.parsing import key
 
 @dataclass(frozen=True, kw_only=True)
 class Objectives:
-    """What users are promised; alerts are made from it."""
+    """What users are promised; alerts are made from it.
+
+    Latencies are counted in buckets, so each must be one of its histogram's (``service/metric_names.py``).
+    """
 
     first_token_seconds: float = key(
         "seconds within which 95 % of the answers begin", default=2.5, minimum=0.001, maximum=2560

@@ -79,6 +79,9 @@ class InstallMonitoring:
     )
     storage_class: str | None = key("the volume's storage class; the cluster's default when left out", default=None)
     grafana: bool = key("whether Grafana is installed, with the models' dashboard", default=True)
+    runbooks: str = key(
+        "the address under which docs/runbooks is read, for the links in alerts", default="docs/runbooks"
+    )
     alert_webhook: str | None = key(
         "the address that Alertmanager posts alerts to; without it they are only shown",
         default=None,
@@ -103,6 +106,13 @@ class ExistingMonitoring:
     namespace: str = key("the namespace of Prometheus", default="monitoring", pattern=DNS_LABEL, looks="a DNS label")
     scrape_interval_seconds: int = key(
         "seconds between two scrapes of a model's pod", default=15, minimum=1, maximum=120
+    )
+    runbooks: str = key(
+        "the address under which docs/runbooks is read, for the links in alerts", default="docs/runbooks"
+    )
+    platform_alerts: bool = key(
+        "whether this stack brings the alerts about GPUs, KEDA and kube-state-metrics, and the dashboard: one per cluster",
+        default=False,
     )
     service_monitor_labels: Mapping[str, str] = key(
         "labels by which Prometheus selects ServiceMonitors and rules (a kube-prometheus-stack often asks for `release`)",

@@ -1,7 +1,8 @@
-"""The provider's protocol: check, diff, create, read, update and delete one object."""
+"""The provider's protocol: check, diff, create, read, update and delete one object, or one release of Helm."""
 
 import copy
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -10,29 +11,34 @@ from typing import NoReturn
 
 import grpc
 from google.protobuf import empty_pb2, struct_pb2
-from google.rpc import status_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from local.providers.engine_log import EngineLog
 from local.providers.kubernetes import drift, wait
 from local.providers.kubernetes.cluster import ApiError, Cluster, NoSuchKindError, UnreachableError
-from local.providers.kubernetes.diff import Change, differences
+from local.providers.kubernetes.helm import Helm
 from local.providers.kubernetes.kinds import CLUSTER_SCOPED, EVERY_KIND, kind_of
+from local.providers.kubernetes.protocol import diff_response, init_failed
+from local.providers.kubernetes.release import TYPE as RELEASE
+from local.providers.kubernetes.release import Releases
 from local.providers.values import UNKNOWN_STRING, Json, from_wire, has_unknowns, secret, to_wire
 
 AUTONAMED = "pulumi.com/autonamed"
 PROPAGATION = "pulumi.com/deletionPropagationPolicy"
-UNSERVED_TYPES = ("kubernetes:helm.sh/", "kubernetes:yaml", "kubernetes:kustomize")
+UNSERVED_TYPES = ("kubernetes:helm.sh/", "kubernetes:yaml", "kubernetes:kustomize")  # but for releases
 RANDOM_DIGITS = 8
 # Changing these leads to another cluster: everything there would have to be made anew.
 CLUSTER_KEYS = ("clusterIdentifier",)
 DELETE_UNREACHABLE = "PULUMI_K8S_DELETE_UNREACHABLE"
 FIELD_MANAGER = "__fieldManager"
 INITIAL_VERSION = "__initialApiVersion"
-CHANGES = {
-    Change.ADD: (provider_pb2.PropertyDiff.ADD, provider_pb2.PropertyDiff.ADD_REPLACE),
-    Change.DELETE: (provider_pb2.PropertyDiff.DELETE, provider_pb2.PropertyDiff.DELETE_REPLACE),
-    Change.UPDATE: (provider_pb2.PropertyDiff.UPDATE, provider_pb2.PropertyDiff.UPDATE_REPLACE),
+# helmReleaseSettings of the provider -> the variable of Helm that it sets, and that of Pulumi that sets it too.
+HELM_SETTINGS = {
+    "driver": ("HELM_DRIVER", "PULUMI_K8S_HELM_DRIVER"),
+    "pluginsPath": ("HELM_PLUGINS", "PULUMI_K8S_HELM_PLUGINS_PATH"),
+    "registryConfigPath": ("HELM_REGISTRY_CONFIG", "PULUMI_K8S_HELM_REGISTRY_CONFIG_PATH"),
+    "repositoryCache": ("HELM_REPOSITORY_CACHE", "PULUMI_K8S_HELM_REPOSITORY_CACHE"),
+    "repositoryConfigPath": ("HELM_REPOSITORY_CONFIG", "PULUMI_K8S_HELM_REPOSITORY_CONFIG_PATH"),
 }
 EXISTS = (
     "resource {id} was not successfully created by the Kubernetes API server: it already exists. Either give it the alias of "
@@ -46,12 +52,13 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def __init__(self, log: EngineLog) -> None:
         self._log = log
+        self._cancelled = threading.Event()
         self._cluster = Cluster("", "")
+        self._releases = Releases(Helm("", "", {}, self._cancelled), "default", log)
         self._namespace = "default"
         self._unreachable: str | None = None
         self._delete_unreachable = False
         self._upsert = False
-        self._cancelled = threading.Event()
 
     def Handshake(  # noqa: N802
         self, request: provider_pb2.ProviderHandshakeRequest, context: grpc.ServicerContext
@@ -78,7 +85,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     ) -> provider_pb2.DiffResponse:
         old, new = from_wire(request.old_inputs), from_wire(request.news)
         identified = "clusterIdentifier" in old and "clusterIdentifier" in new
-        return _diff_response(
+        return diff_response(
             old, new, CLUSTER_KEYS if identified else (*CLUSTER_KEYS, "context", "kubeconfig"), delete_first=False
         )
 
@@ -86,19 +93,25 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         self, request: provider_pb2.ConfigureRequest, context: grpc.ServicerContext
     ) -> provider_pb2.ConfigureResponse:
         settings = from_wire(request.args)
+        kubeconfig, kube_context = settings.get("kubeconfig", ""), settings.get("context", "")
         if has_unknowns(settings):
             self._unreachable = "its configuration is not known yet"
+            kubeconfig = kube_context = ""
         else:
-            self._cluster = Cluster(settings.get("kubeconfig", ""), settings.get("context", ""))
+            self._cluster = Cluster(kubeconfig, kube_context)
             self._unreachable = self._cluster.reachable()
         self._namespace = settings.get("namespace") or "default"
+        helm = Helm(kubeconfig, kube_context, _helm_settings(settings), self._cancelled)
+        self._releases = Releases(helm, self._namespace, self._log)
         self._delete_unreachable = _switch(settings, "deleteUnreachable", DELETE_UNREACHABLE)
         self._upsert = _switch(settings, "upsertExistingObjects", "PULUMI_K8S_UPSERT_EXISTING_OBJECTS")
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     def Check(self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:  # noqa: N802
         """Gives the object a name and a namespace where the program gave none."""
-        kind = request.urn.split("::")[2].rpartition("$")[2]
+        kind = _type(request.urn)
+        if kind == RELEASE:
+            return self._releases.check(request)
         if kind.startswith(UNSERVED_TYPES) or kind.endswith("Patch"):
             context.abort(
                 grpc.StatusCode.UNIMPLEMENTED, f"{kind} needs the official plugin: this stand-in does not serve it"
@@ -117,15 +130,21 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=to_wire(new))
 
     def Diff(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:  # noqa: N802
+        if _type(request.urn) == RELEASE:
+            return self._releases.diff(request)
         old, new = from_wire(request.old_inputs), from_wire(request.news)
         autonamed = AUTONAMED in (new["metadata"].get("annotations") or {})
         same_place = old["metadata"] and all(
             old["metadata"].get(key) == new["metadata"].get(key) for key in ("name", "namespace")
         )
         fixed = (*EVERY_KIND, *kind_of(new["kind"]).fixed)
-        return _diff_response(old, new, fixed, delete_first=bool(same_place and not autonamed))
+        return diff_response(old, new, fixed, delete_first=bool(same_place and not autonamed))
 
     def Create(self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext) -> provider_pb2.CreateResponse:  # noqa: N802
+        if _type(request.urn) == RELEASE:
+            if not request.preview:
+                self._need_cluster(context)
+            return self._releases.create(request, context)
         manifest = from_wire(request.properties)
         if request.preview:
             properties = self._previewed(manifest, request.urn, context, create=True)
@@ -141,6 +160,10 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CreateResponse(id=_id(applied), properties=to_wire(outputs))
 
     def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> provider_pb2.UpdateResponse:  # noqa: N802
+        if _type(request.urn) == RELEASE:
+            if not request.preview:
+                self._need_cluster(context)
+            return self._releases.update(request, context)
         manifest = from_wire(request.news)
         if request.preview:
             return provider_pb2.UpdateResponse(properties=self._previewed(manifest, request.urn, context, create=False))
@@ -153,11 +176,13 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Read(self, request: provider_pb2.ReadRequest, context: grpc.ServicerContext) -> provider_pb2.ReadResponse:  # noqa: N802
         """The live object; the inputs with what has become of them. An empty id says that the object is gone."""
-        inputs, state = from_wire(request.inputs), from_wire(request.properties)
-        named = inputs or state or _named(request.id, request.urn)
         if self._unreachable and self._delete_unreachable:
             return provider_pb2.ReadResponse()
         self._need_cluster(context)
+        if _type(request.urn) == RELEASE:
+            return self._releases.read(request, context)
+        inputs, state = from_wire(request.inputs), from_wire(request.properties)
+        named = inputs or state or _named(request.id, request.urn)
         with _Refusals(context):
             live = self._find(named)
         if live is None:
@@ -173,6 +198,9 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
             self._log.warning(request.urn, "the cluster is unreachable: the object is only dropped from the state")
             return empty_pb2.Empty()
         self._need_cluster(context, f"To drop it from the state only, set {DELETE_UNREACHABLE}=true.")
+        if _type(request.urn) == RELEASE:
+            self._releases.delete(request, context)
+            return empty_pb2.Empty()
         propagation = (manifest["metadata"].get("annotations") or {}).get(PROPAGATION, "Foreground")
         with _Refusals(context):
             try:
@@ -240,18 +268,9 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
     def _init_failed(
         live: Json, manifest: Json, reasons: list[str], urn: str, context: grpc.ServicerContext
     ) -> NoReturn:
-        """The object exists and is not up: the engine keeps it in the state, and the next update tries again."""
         message = f"{_id(live)} failed to fully initialize or become live: {reasons[0]}"
-        failure = provider_pb2.ErrorResourceInitFailed(
-            id=_id(live),
-            properties=to_wire(_outputs(live, _manager(urn))),
-            reasons=[message, *reasons[1:]],
-            inputs=to_wire(manifest),
-        )
-        status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=message)
-        status.details.add().Pack(failure)
-        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        context.abort(grpc.StatusCode.UNKNOWN, message)
+        outputs = _outputs(live, _manager(urn))
+        init_failed(context, _id(live), inputs=manifest, outputs=outputs, reasons=[message, *reasons[1:]])
 
     def _need_cluster(self, context: grpc.ServicerContext, remedy: str = "") -> None:
         if self._unreachable:
@@ -278,19 +297,17 @@ class _Refusals:
             self._context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
 
-def _diff_response(old: Json, new: Json, fixed: tuple[str, ...], *, delete_first: bool) -> provider_pb2.DiffResponse:
-    found = differences(old, new, fixed)
-    replaces = [one.path for one in found if one.replaces]
-    return provider_pb2.DiffResponse(
-        changes=provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE,
-        replaces=replaces,
-        deleteBeforeReplace=bool(replaces) and delete_first,
-        diffs=sorted({one.path.partition(".")[0].partition("[")[0] for one in found}),
-        detailedDiff={
-            one.path: provider_pb2.PropertyDiff(kind=CHANGES[one.change][one.replaces], inputDiff=True) for one in found
-        },
-        hasDetailedDiff=True,
-    )
+def _type(urn: str) -> str:
+    """The type of the resource itself, without those of its parents."""
+    return urn.split("::")[2].rpartition("$")[2]
+
+
+def _helm_settings(settings: Json) -> dict[str, str]:
+    """The variables for Helm that the provider's configuration sets."""
+    given = settings.get("helmReleaseSettings") or {}
+    given = json.loads(given) if isinstance(given, str) else given
+    found = {ours: given.get(key) or os.environ.get(theirs) for key, (ours, theirs) in HELM_SETTINGS.items()}
+    return {variable: value for variable, value in found.items() if value}
 
 
 def _switch(settings: Json, key: str, variable: str) -> bool:
@@ -324,7 +341,7 @@ def _id(manifest: Json) -> str:
 
 def _named(identifier: str, urn: str) -> Json:
     """The object that an import names: its kind by the type, its place by the id."""
-    package, _, kind = urn.split("::")[2].rpartition("$")[2].rpartition(":")
+    package, _, kind = _type(urn).rpartition(":")
     api_version = package.partition(":")[2].removeprefix("core/")
     namespace, _, name = identifier.rpartition("/")
     return {

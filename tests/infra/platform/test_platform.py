@@ -127,6 +127,7 @@ def test_what_is_installed_has_these_names_for_ever(build: Build) -> None:
     platform = f"{components}:Platform$"
     monitoring, keda = f"{components}:Monitoring", f"{components}:Keda"
     plugin, metrics = f"{components}:NvidiaDevicePlugin", f"{components}:GpuMetrics"
+    alerts = f"{components}:PlatformAlerts"
     assert {urn.removeprefix("urn:pulumi:test::llm-stack::") for urn in build(INSTALLED).urns} == {
         "pulumi:pulumi:Stack::llm-stack-test",
         f"pulumi:pulumi:Stack${components}:Platform::platform",
@@ -146,6 +147,9 @@ def test_what_is_installed_has_these_names_for_ever(build: Build) -> None:
         f"{metrics}${core}:Namespace::dcgm-exporter",
         f"{metrics}${core}:ResourceQuota::dcgm-exporter-critical-pods",
         f"{metrics}${release}::dcgm-exporter",
+        f"{platform}{alerts}::alerts",
+        f"{alerts}$kubernetes:monitoring.coreos.com/v1:PrometheusRule::alerts",
+        f"{alerts}${core}:ConfigMap::alerts-dashboard",
     }
 
 
