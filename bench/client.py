@@ -126,7 +126,7 @@ class Client:
                         due=due, sent=sent, pieces_at=array("d"), ended=perf_counter(), error=CONNECT, message=str(error)
                     )  # fmt: skip
                 transport.write(self._request(prompt, output_tokens))
-                await stream.over
+                await asyncio.shield(stream.over)  # a timeout would cancel it, and its result is still to be set
         except TimeoutError:
             stream.fail(TIMEOUT)
         finally:

@@ -30,6 +30,8 @@ def draw(file: Path, title: str, outcomes: Sequence[Outcome], summary: Summary, 
     for axes in (throughput, load, first, latencies):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(frameon=False)
     figure.savefig(file)
 
 
@@ -57,7 +59,6 @@ def _load(axes: Axes, outcomes: Sequence[Outcome], begin: float, edges: np.ndarr
         label="of them without a token yet",
     )
     axes.set(title="Requests", xlabel="s", ylabel="requests", ylim=(0, None))
-    axes.legend(frameon=False)
 
 
 def _first_tokens(axes: Axes, outcomes: Sequence[Outcome], begin: float, objective: Objective) -> None:
@@ -77,8 +78,6 @@ def _first_tokens(axes: Axes, outcomes: Sequence[Outcome], begin: float, objecti
         )
     _bound(axes, objective.first_token, horizontal=True)
     axes.set(title="Time to the first token", xlabel="s", ylabel="s", ylim=(0, None))
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False)
 
 
 def _distributions(axes: Axes, outcomes: Sequence[Outcome], objective: Objective) -> None:
@@ -93,7 +92,6 @@ def _distributions(axes: Axes, outcomes: Sequence[Outcome], objective: Objective
     _bound(axes, objective.first_token, horizontal=False)
     _bound(axes, objective.time_per_token, horizontal=False)
     axes.set(title="Latencies", xlabel="s", ylabel="% at most", xscale="log", ylim=(0, 100))
-    axes.legend(frameon=False)
 
 
 def _bound(axes: Axes, seconds: float | None, *, horizontal: bool) -> None:

@@ -24,6 +24,7 @@ class FakeServer:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     running: int = 0
     most: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def url(self) -> str:
@@ -31,6 +32,7 @@ class FakeServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.running += 1
+        self.idle.clear()
         self.most = max(self.most, self.running)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -39,15 +41,19 @@ class FakeServer:
             body = json.loads(await reader.readexactly(int(headers["content-length"])))
             self.asked.append(body)
             self.headers.append(headers)
-            await self._answer(writer, body)
+            await self._answer(reader, writer, body)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client left
         finally:
             self.running -= 1
             writer.close()
+            if not self.running:
+                self.idle.set()
 
-    async def _answer(self, writer: asyncio.StreamWriter, body: Mapping[str, Any]) -> None:
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: Mapping[str, Any]
+    ) -> None:
         prompt: str = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
         what = prompt.split(" ", 1)[0]
         if what == BUSY:
@@ -55,7 +61,8 @@ class FakeServer:
             writer.write(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: %d\r\n\r\n%s" % (len(text), text))
             return
         if what == HANGS:
-            await asyncio.sleep(60)
+            await reader.read()  # until the client leaves
+            return
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         tokens = body["max_tokens"]
         await asyncio.sleep(self.first_seconds)
