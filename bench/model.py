@@ -139,8 +139,11 @@ def _weights(silent: list[int]) -> dict[str, np.ndarray]:
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}"
         queries, keys = HEADS * HEAD_SIZE, KEY_VALUE_HEADS * HEAD_SIZE
-        weights |= {f"{prefix}.{name}.weight": ones(size) for name, size in _NORMS}
         weights |= {
+            f"{prefix}.input_layernorm.weight": ones(HIDDEN),
+            f"{prefix}.post_attention_layernorm.weight": ones(HIDDEN),
+            f"{prefix}.self_attn.q_norm.weight": ones(HEAD_SIZE),
+            f"{prefix}.self_attn.k_norm.weight": ones(HEAD_SIZE),
             f"{prefix}.self_attn.q_proj.weight": matrix(queries, HIDDEN),
             f"{prefix}.self_attn.k_proj.weight": matrix(keys, HIDDEN),
             f"{prefix}.self_attn.v_proj.weight": matrix(keys, HIDDEN),
@@ -150,14 +153,6 @@ def _weights(silent: list[int]) -> dict[str, np.ndarray]:
             f"{prefix}.mlp.down_proj.weight": matrix(HIDDEN, INTERMEDIATE),
         }
     return weights
-
-
-_NORMS = (
-    ("input_layernorm", HIDDEN),
-    ("post_attention_layernorm", HIDDEN),
-    ("self_attn.q_norm", HEAD_SIZE),
-    ("self_attn.k_norm", HEAD_SIZE),
-)
 
 
 def _write(file: Path, content: dict[str, object]) -> None:

@@ -1,6 +1,6 @@
 """A run as a picture: load and throughput over time, first tokens as they came, and how latencies are distributed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +76,8 @@ def _first_tokens(axes: Axes, outcomes: Sequence[Outcome], begin: float, objecti
             color=FAILED,
             label="failed, after",
         )
-    _bound(axes, objective.first_token, horizontal=True)
-    axes.set(title="Time to the first token", xlabel="s", ylabel="s", ylim=(0, None))
+    _bound(axes.axhline, objective.first_token, "first token")
+    axes.set(title="Time to the first token", xlabel="s, when it was due", ylabel="s", ylim=(0, None))
 
 
 def _distributions(axes: Axes, outcomes: Sequence[Outcome], objective: Objective) -> None:
@@ -89,13 +89,11 @@ def _distributions(axes: Axes, outcomes: Sequence[Outcome], objective: Objective
     ):
         if values:
             axes.plot(np.sort(values), np.linspace(0, 100, len(values)), label=name)
-    _bound(axes, objective.first_token, horizontal=False)
-    _bound(axes, objective.time_per_token, horizontal=False)
+    _bound(axes.axvline, objective.first_token, "first token")
+    _bound(axes.axvline, objective.time_per_token, "per token", style=":")
     axes.set(title="Latencies", xlabel="s", ylabel="% at most", xscale="log", ylim=(0, 100))
 
 
-def _bound(axes: Axes, seconds: float | None, *, horizontal: bool) -> None:
+def _bound(line: Callable[..., object], seconds: float | None, what: str, style: str = "--") -> None:
     if seconds is not None:
-        (axes.axhline if horizontal else axes.axvline)(
-            seconds, color=BOUND, linestyle="--", linewidth=1, label="objective"
-        )
+        line(seconds, color=BOUND, linestyle=style, linewidth=1, label=f"objective, {what}")

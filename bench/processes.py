@@ -20,6 +20,7 @@ REQUEST_SECONDS = 10.0
 LOG_CHARACTERS = 1500
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 HOST = "127.0.0.1"
+PORT = "{port}"
 
 
 class BenchError(Exception):
@@ -123,12 +124,12 @@ def serving(command: Command, log: Path) -> Iterator[Server]:
     began = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
-            [argument.format(port=port) for argument in command.arguments],
+            [argument.replace(PORT, str(port)) for argument in command.arguments],
             cwd=command.directory,
             env={
                 **os.environ,
                 "PYTHONPATH": str(command.directory),
-                **{name: value.format(port=port) for name, value in command.variables.items()},
+                **{name: value.replace(PORT, str(port)) for name, value in command.variables.items()},
             },
             stdin=subprocess.DEVNULL,
             stdout=output,
