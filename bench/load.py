@@ -30,6 +30,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 DEFAULT_REQUESTS = 100  # of a closed loop for which neither a number nor a time is said
 FEW_WORDS, MANY_WORDS = 64, 512  # of the two prompts that tell how a server counts
 MILLISECONDS = 1000
+OBJECTIVES = {"ttft": "first_token", "itl": "time_per_token"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,27 +250,46 @@ def _cpu_seconds() -> float:
 
 
 def _positive(text: str) -> float:
-    if not (value := float(text)) > 0 or value == float("inf"):
-        raise ValueError
-    return value
+    try:
+        if 0 < (value := float(text)) < float("inf"):
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
 
 
 def _number(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise ValueError
-    return value
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
+
+
+def _lengths(text: str) -> Lengths:
+    try:
+        return Lengths.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _objective(text: str) -> Objective:
-    """``ttft:500,itl:50``, in milliseconds."""
+    """``ttft:500,itl:50``, in milliseconds; one of them is enough."""
     bounds = {}
     for part in text.split(","):
         name, _, value = part.partition(":")
-        bounds[{"ttft": "first_token", "itl": "time_per_token"}[name]] = _positive(value) / MILLISECONDS
+        if name not in OBJECTIVES:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected milliseconds such as ttft:500,itl:50")
+        bounds[OBJECTIVES[name]] = _positive(value) / MILLISECONDS
     return Objective(**bounds)
 
 
-_positive.__name__, _number.__name__, _objective.__name__ = "number above 0", "whole number from 1", "ttft:MS,itl:MS"
+def _body(text: str) -> dict[str, object]:
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    if not isinstance(fields, dict):
+        raise argparse.ArgumentTypeError(f'{text!r}: expected an object such as {{"top_p": 0.9}}')
+    return fields
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -293,16 +313,16 @@ def _parser() -> argparse.ArgumentParser:
     much.add_argument("--speed", type=_positive, default=1.0, metavar="X", help="of a trace: so many times as fast")
     what = parser.add_argument_group("requests (a trace has lengths of its own)")
     what.add_argument(
-        "--prompt-tokens", type=Lengths.parse, default=Lengths(low=128), metavar="N", help="128, 16-512, 200~0.8"
+        "--prompt-tokens", type=_lengths, default=Lengths(low=128), metavar="N", help="128, 16-512, 200~0.8"
     )
-    what.add_argument("--output-tokens", type=Lengths.parse, default=Lengths(low=64), metavar="N", help="the same")
+    what.add_argument("--output-tokens", type=_lengths, default=Lengths(low=64), metavar="N", help="the same")
     what.add_argument("--shared-prefix", type=int, default=0, metavar="N", help="tokens with which all prompts begin")
     what.add_argument("--temperature", type=float, default=0.0)
     what.add_argument(
         "--ignore-eos", action=argparse.BooleanOptionalAction, default=True,
         help="answers of exactly the wanted length: a field of vLLM and this server, which others may refuse",
     )  # fmt: skip
-    what.add_argument("--body", type=json.loads, default={}, metavar="JSON", help="further fields of each request")
+    what.add_argument("--body", type=_body, default={}, metavar="JSON", help="further fields of each request")
     what.add_argument("--seed", type=int, default=0)
     report = parser.add_argument_group("report")
     report.add_argument(

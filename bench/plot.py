@@ -12,6 +12,7 @@ from bench.statistics import Objective, Summary
 
 BINS = 120  # over the whole run, and no finer than a quarter of a second
 FINEST_SECONDS = 0.25
+SHARES = np.linspace(0, 100, 401)  # of a distribution: as many points as a picture has room for, not one for each token
 OFFERED, DONE, FAILED, BOUND = "#8a8f98", "#1f6feb", "#d1242f", "#bf8700"
 
 
@@ -65,7 +66,11 @@ def _first_tokens(axes: Axes, outcomes: Sequence[Outcome], begin: float, objecti
     heard = [outcome for outcome in outcomes if outcome.error == OK and outcome.pieces_at]
     failed = [outcome for outcome in outcomes if outcome.error != OK]
     axes.scatter(
-        [outcome.due - begin for outcome in heard], [outcome.first_token for outcome in heard], s=8, color=DONE
+        [outcome.due - begin for outcome in heard],
+        [outcome.first_token for outcome in heard],
+        s=8,
+        color=DONE,
+        rasterized=True,
     )
     if failed:
         axes.scatter(
@@ -75,6 +80,7 @@ def _first_tokens(axes: Axes, outcomes: Sequence[Outcome], begin: float, objecti
             marker="x",
             color=FAILED,
             label="failed, after",
+            rasterized=True,
         )
     _bound(axes.axhline, objective.first_token, "first token")
     axes.set(title="Time to the first token", xlabel="s, when it was due", ylabel="s", ylim=(0, None))
@@ -88,7 +94,7 @@ def _distributions(axes: Axes, outcomes: Sequence[Outcome], objective: Objective
         ("whole answer", [outcome.latency for outcome in heard]),
     ):
         if values:
-            axes.plot(np.sort(values), np.linspace(0, 100, len(values)), label=name)
+            axes.plot(np.percentile(values, SHARES), SHARES, label=name)
     _bound(axes.axvline, objective.first_token, "first token")
     _bound(axes.axvline, objective.time_per_token, "per token", style=":")
     axes.set(title="Latencies", xlabel="s", ylabel="% at most", xscale="log", ylim=(0, 100))

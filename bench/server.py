@@ -5,6 +5,7 @@ What was measured is kept in the file of results as soon as it is: the same comm
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -28,6 +29,8 @@ RUNS, QUICK_RUNS = 5, 1
 MIXED_REQUESTS, QUICK_MIXED_REQUESTS = 2000, 220
 PACKAGES = ("torch", "transformers", "uvicorn")
 BUSY_CORES = 0.2  # by other work before a measurement: beyond that, it is said
+FAILURE_CHARACTERS = 160  # of its reason, in the table; the whole stands on the screen
+DIGEST_CHARACTERS = 16
 NO_BFLOAT16 = "this CPU does not multiply in bfloat16"
 INTERRUPTED = 130  # a shell's status for a command that Ctrl-C ended
 
@@ -81,7 +84,11 @@ class Results:
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status: 0 when every bar that was measured is reached, else 1."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    for pattern in options.rows:
+        if not any(fnmatchcase(name, pattern) for name in EXPERIMENTS):
+            parser.error(f"--rows {pattern}: there are {', '.join(EXPERIMENTS)}")
     screen = Screen()
     options.out.mkdir(parents=True, exist_ok=True)
     setting = Setting(
@@ -100,7 +107,7 @@ def main(arguments: Sequence[str]) -> int:
         screen.say("Stopped. The same command goes on from here.")
         return INTERRUPTED
     remarks = {name: NO_BFLOAT16 for name in NATIVE_BFLOAT16_ONLY if here.bfloat16 is None} | failures
-    text = f"{_heading(results.about)}\n\n{markdown(results.samples, remarks)}"
+    text = f"{_heading(results.about, _commit(setting.directory))}\n\n{markdown(results.samples, remarks)}"
     (options.out / "server.md").write_text(text)
     print(text)
     print(f"{results.file}\n{options.out / 'server.md'}")
@@ -131,9 +138,16 @@ def _measure(
                     step.done(f"other work took {busy:g} cores before it: its times are worth little")
         except (BenchError, TimeoutError) as error:
             screen.say(f"  {name}: {error}")
-            failures[name] = "failed: " + " ".join(str(error).split())[:200].replace("|", "/")
+            last_line = (str(error).splitlines() or ["it took too long"])[-1]
+            failures[name] = f"failed: {last_line[:FAILURE_CHARACTERS]}".replace("|", "/")
             continue
-        results.keep(name, samples=samples, busy_cores_before=busy, seconds=round(time.monotonic() - began, 1))
+        results.keep(
+            name,
+            samples=samples,
+            commit=_commit(setting.directory),
+            busy_cores_before=busy,
+            seconds=round(time.monotonic() - began, 1),
+        )
     return failures
 
 
@@ -145,7 +159,7 @@ def _about(setting: Setting, here: machine.Machine) -> dict[str, Any]:
     return {
         "machine": asdict(here),
         "packages": {name: version(name) for name in PACKAGES},
-        "server": _revision(setting.directory),
+        "service": _source(setting.directory / "service"),
         "configuration": dict(setting.configuration),
         "peer_pages": PEER_PAGES,
         "runs": setting.runs,
@@ -153,33 +167,38 @@ def _about(setting: Setting, here: machine.Machine) -> dict[str, Any]:
     }
 
 
-def _heading(about: Mapping[str, Any]) -> str:
+def _heading(about: Mapping[str, Any], commit: str) -> str:
     where, packages = about["machine"], ", ".join(f"{name} {number}" for name, number in about["packages"].items())
     bfloat16 = f"bfloat16 by {where['bfloat16']}" if where["bfloat16"] else "no native bfloat16"
     settings = " ".join(f"{name}={value}" for name, value in about["configuration"].items())
     return (
-        f"{where['cpu']}, {where['cores']} cores, {where['memory_gib']:g} GiB, {bfloat16}; {packages}; the server at "
-        f"{about['server']} with {settings}; medians of {about['runs']}, the client on the same cores."
+        f"{where['cpu']}, {where['cores']} cores, {where['memory_gib']:g} GiB, {bfloat16}; {packages}; the server of commit "
+        f"{commit} with {settings}; medians of {about['runs']}, the client on the same cores."
     )
 
 
-def _revision(directory: Path) -> str:
-    """The commit of the server, and whether it was changed since."""
+def _source(directory: Path) -> str:
+    """A digest of the server's program: results of different ones are not put into one table."""
+    digest = hashlib.sha256()
+    for file in sorted(directory.rglob("*.py")):
+        digest.update(f"{file.relative_to(directory)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _commit(directory: Path) -> str:
+    """That of the server, and whether it was changed since."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude", "*"],
         cwd=directory, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return described.stdout.strip() or "no revision"
+    return described.stdout.strip() or "unknown"
 
 
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")
     return name, value
-
-
-_variable.__name__ = "NAME=VALUE"
 
 
 def _parser() -> argparse.ArgumentParser:

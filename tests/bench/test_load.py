@@ -100,6 +100,26 @@ def test_failures_are_reported_and_what_nobody_answers_is_an_error(
     assert "does not answer a first request: timeout" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--rate", "0"), "'0': expected a number above 0"),
+        (("--rate", "2"), "--rate wants --duration or --requests"),
+        (("--concurrency", "0"), "'0': expected a whole number"),
+        (("--concurrency", "2", "--prompt-tokens", "9-3"), "'9-3': expected tokens as 128"),
+        (("--concurrency", "2", "--slo", "p95:3"), "expected milliseconds such as ttft:500,itl:50"),
+        (("--concurrency", "2", "--body", "[1]"), "expected an object"),
+        (("--trace", "/nowhere.csv"), "/nowhere.csv"),
+        (("--rate", "2", "--concurrency", "3"), "not allowed with"),
+    ],
+)
+def test_wrong_argument_is_named(arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load.main(["--url", "http://127.0.0.1:9/v1", "--model", "m", *arguments])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 def test_key_is_sent_and_never_written(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(load.KEY_VARIABLE, "hunter2")
     command(server, tmp_path / "r.json", "--concurrency", "1", "--requests", "1", "--output-tokens", "1")
