@@ -7,6 +7,7 @@ What was measured is kept in the file of results as soon as it is: the same comm
 import argparse
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -226,4 +227,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # As Ctrl-C: servers that are measured must not outlive this process.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     sys.exit(main(sys.argv[1:]))

@@ -40,14 +40,16 @@ class Throughput:
         samples: Samples = {}
         with ExitStack() as stack:
             contestants: list[tuple[str, Group, Contestant]] = []
-            report("starting")
             commands = {OURS: setting.ours(self.dtype)} | ({PEER: setting.peer(self.dtype)} if self.peer else {})
             for who, command in commands.items():
+                report(f"starting {command.name}")
                 server = stack.enter_context(serving(command, setting.log(who)))
+                report(f"first requests to {command.name}")
                 await self._ask(server, seed=0, waves=1)
                 server.hold()
                 contestants.append((who, server, self._server(who, server)))
             if self.raw:
+                report("starting the raw loop")
                 loop = stack.enter_context(looping(setting.model, self.dtype, setting.log("raw")))
                 for cache in RAW:
                     loop.run(self._job(cache, batches=1, output_tokens=WARM_UP_TOKENS))
