@@ -18,7 +18,7 @@ test: .venv/development policy/.venv/pack workflows
 	$(PYTHON) -m local tools
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy infra service local tests
+	.venv/bin/mypy infra service local bench tests
 	.venv/bin/mypy --python-executable policy/.venv/bin/python policy
 	.venv/bin/pytest -m "not e2e" --durations 10
 

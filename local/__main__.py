@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from local import ask, model, plugins, project, toolchain
+from local import ask, model, project, toolchain
 from local.cluster.cluster import Cluster
 from local.cluster.layout import CONTEXT
-from local.environment import link_stand_ins, shell, variables, without_proxy
+from local.environment import provide, shell, without_proxy
 from local.paths import HOME_VARIABLE, Paths
 from local.screen import LocalError, Screen
 from local.state import STACK
@@ -132,23 +132,10 @@ def _image_repository() -> str:
 def _deploy(paths: Paths, tools: toolchain.Tools, screen: Screen, expected_seconds: float) -> str:
     from local.stack import LocalStack  # pulumi is there in the project's environment only
 
-    stack = LocalStack(tools.bin.parent, _environment(paths, tools, screen))
+    stack = LocalStack(tools.bin.parent, provide(paths, tools, screen))
     with screen.step("Stack", expected_seconds) as step:
         outputs = stack.up(step)
     return str(outputs["endpoint_url"])
-
-
-def _environment(paths: Paths, tools: toolchain.Tools, screen: Screen) -> dict[str, str]:
-    from importlib.metadata import version
-
-    with screen.step("Pulumi plugins") as step:
-        wanted = {name: version(package) for name, package in plugins.PACKAGES.items()}
-        found = plugins.provide(paths.cache / "pulumi", tools, wanted, step)
-        link_stand_ins(paths, found)
-        step.done(
-            f"stand-ins of this project serve for {', '.join(found.stand_ins)}" if found.stand_ins else "official"
-        )
-    return variables(paths, tools, found)
 
 
 def _tools(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
@@ -170,7 +157,7 @@ def _preview(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     with tempfile.TemporaryDirectory(prefix="llm-stack-run-") as run:  # beside a cluster that may run, and without root
         apart = replace(paths, run=Path(run))
         tools = toolchain.obtain(apart, screen, ["pulumi"])
-        environment = _environment(apart, tools, screen)
+        environment = provide(apart, tools, screen)
         said = preview(options.stack, tools.bin.parent, environment, pack_settings(options.stack))
     print("\n".join(said.lines))
     REPORTS.mkdir(exist_ok=True)
@@ -236,7 +223,7 @@ def _ask(options: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     _need_cluster(paths)
     project.enter(screen)
     tools = toolchain.obtain(paths, screen)
-    environment = {**os.environ, **_environment(paths, tools, screen)}
+    environment = {**os.environ, **provide(paths, tools, screen)}
     done = subprocess.run(
         [str(tools.pulumi), "stack", "output", "--json", "-s", STACK],
         cwd=project.ROOT, env=environment, capture_output=True, text=True, check=False,
@@ -256,7 +243,7 @@ def _answer(endpoint: str, question: str) -> None:
 def _env(_: argparse.Namespace, paths: Paths, screen: Screen) -> None:
     project.enter(screen)
     tools = toolchain.obtain(paths, screen)
-    print(shell(_environment(paths, tools, screen)))
+    print(shell(provide(paths, tools, screen)))
 
 
 def _root() -> None:

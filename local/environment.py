@@ -2,13 +2,16 @@
 
 import os
 import shlex
+from importlib.metadata import version
 from pathlib import Path
 
 from local import project
 from local.cluster.containerd import NAMESPACE
 from local.cluster.layout import CLUSTER_DOMAIN, NODE_ADDRESS, POD_CIDR, SERVICE_CIDR, Layout
 from local.paths import Paths
-from local.plugins import STAND_INS, Plugins
+from local.plugins import PACKAGES, STAND_INS, Plugins
+from local.plugins import provide as obtain
+from local.screen import Screen
 from local.toolchain import Tools
 
 # The stack keeps no secret of anybody; an empty passphrase lets every checkout read the state of every other one.
@@ -39,6 +42,18 @@ def variables(paths: Paths, tools: Tools, plugins: Plugins) -> dict[str, str]:
         "CONTAINERD_ADDRESS": str(layout.containerd_socket),
         "CONTAINERD_NAMESPACE": NAMESPACE,
     }
+
+
+def provide(paths: Paths, tools: Tools, screen: Screen) -> dict[str, str]:
+    """Gets the plugins, or links what stands in for them; every variable that differs from the caller's environment."""
+    with screen.step("Pulumi plugins") as step:
+        wanted = {name: version(package) for name, package in PACKAGES.items()}
+        found = obtain(paths.cache / "pulumi", tools, wanted, step)
+        link_stand_ins(paths, found)
+        step.done(
+            f"stand-ins of this project serve for {', '.join(found.stand_ins)}" if found.stand_ins else "official"
+        )
+    return variables(paths, tools, found)
 
 
 def without_proxy() -> dict[str, str]:

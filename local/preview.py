@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ class Preview:
     changes: dict[str, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     refused: bool = False
+    seconds: float = 0.0
+    """What the engine took, from its start to its end."""
 
     def take(self, event: automation.EngineEvent) -> None:
         if (said := event.diagnostic_event) is not None and said.severity in ("error", "warning"):
@@ -93,9 +96,17 @@ def pack_settings(stack: str) -> Path | None:
 
 
 def preview(
-    stack: str, pulumi_root: Path, environment: Mapping[str, str], settings: Path | None, root: Path = project.ROOT
+    stack: str,
+    pulumi_root: Path,
+    environment: Mapping[str, str],
+    settings: Path | None,
+    root: Path = project.ROOT,
+    *,
+    policies: bool = True,
 ) -> Preview:
     """Previews ``stack`` of the project in ``root``, against an empty state, with ``settings`` for the pack.
+
+    Without ``policies`` the pack is left out.
 
     Raises:
         LocalError: there is no such stack, or the pack's environment is missing.
@@ -112,11 +123,12 @@ def preview(
         made = automation.create_stack(stack_name=stack, work_dir=str(directory), opts=options)
         if secrets := dict.fromkeys(_secrets(kept.get("config")), automation.ConfigValue(STAND_IN, secret=True)):
             made.set_all_config(secrets, path=True)
+        began = time.monotonic()
         try:
             made.preview(
                 diff=True,
-                policy_packs=[str(PACK)],
-                policy_pack_configs=[str(settings)] if settings else None,
+                policy_packs=[str(PACK)] if policies else None,
+                policy_pack_configs=[str(settings)] if settings and policies else None,
                 on_event=said.take,
                 on_output=said.lines.append,
                 color="never",
@@ -125,6 +137,7 @@ def preview(
             said.refused = True
             if not said.findings:  # the engine did not come as far as saying anything
                 said.findings.append(str(error).strip())
+        said.seconds = time.monotonic() - began
     return said
 
 

@@ -1,0 +1,1 @@
+"""The measurements of the server, one module for each kind."""

@@ -1,0 +1,199 @@
+"""The bars of the server: what is measured, what must come out, and how a table says what did."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.measures import context, interference, memory, prefix, start
+from bench.measures.context import ContextGrowth
+from bench.measures.interference import Interference
+from bench.measures.memory import Memory
+from bench.measures.prefix import SharedPrefix
+from bench.measures.setting import Experiment, Samples
+from bench.measures.start import Start
+from bench.measures.throughput import FIRST_TOKEN, OURS, PEER, RATE, RAW, Throughput, sample
+
+EXPERIMENTS: Mapping[str, Experiment] = {
+    "start": Start(),
+    "prefix": SharedPrefix(),
+    "fp32-1": Throughput(dtype="float32", concurrency=1, raw=True, peer=False),
+    "fp32-8": Throughput(dtype="float32", concurrency=8, raw=True, peer=True),
+    "fp32-32": Throughput(dtype="float32", concurrency=32, raw=True, peer=True),
+    "long-32": Throughput(dtype="float32", concurrency=32, raw=False, peer=True, waves=1, prompt_tokens=450),
+    "bf16-1": Throughput(dtype="bfloat16", concurrency=1, raw=True, peer=False),
+    "bf16-8": Throughput(dtype="bfloat16", concurrency=8, raw=True, peer=False),
+    "bf16-32": Throughput(dtype="bfloat16", concurrency=32, raw=True, peer=True),
+    "interference": Interference(),
+    "context": ContextGrowth(),
+    "memory": Memory(),
+}
+NATIVE_BFLOAT16_ONLY = ("bf16-1", "bf16-8", "bf16-32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """``value`` of the medians, ``low`` and ``high`` of the single runs."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A bar. ``ratio`` of the figures of one run, or of their medians; ``details`` are shown beside it."""
+
+    title: str
+    experiment: str
+    ratio: Callable[[Mapping[str, float]], float]
+    must: float
+    aim: float
+    higher_is_better: bool = False
+    details: Sequence[str] = ()
+
+    def reached(self, samples: Samples) -> Reached:
+        """What the samples come to."""
+        medians = {name: median(values) for name, values in samples.items()}
+        runs = min(len(values) for values in samples.values())
+        each = [self.ratio({name: values[run] for name, values in samples.items()}) for run in range(runs)]
+        return Reached(value=self.ratio(medians), low=min(each), high=max(each))
+
+    def verdict(self, value: float) -> str:
+        """``aim``, ``must`` or ``missed``: the better of the two that is reached."""
+        sign = 1 if self.higher_is_better else -1
+        return next(
+            (name for name, bar in (("aim", self.aim), ("must", self.must)) if sign * (value - bar) >= 0), "missed"
+        )
+
+
+def _of(name: str, other: str) -> Callable[[Mapping[str, float]], float]:
+    return lambda figures: figures[name] / figures[other]
+
+
+def _of_raw(figures: Mapping[str, float]) -> float:
+    return figures[sample(OURS, RATE)] / max(figures[sample(who, RATE)] for who in RAW.values())
+
+
+def _growth(figures: Mapping[str, float]) -> float:
+    ours, raw = (
+        figures[context.step(who, context.LONG_TOKENS)] / figures[context.step(who, context.SHORT_TOKENS)]
+        for who in ("ours", "raw")
+    )
+    return ours / raw
+
+
+def _raw_row(dtype: str, concurrency: int, must: float, aim: float) -> Row:
+    return Row(
+        title=f"output tokens/s over HTTP ÷ raw forward loop, {dtype}, n={concurrency}",
+        experiment=f"{dtype}-{concurrency}",
+        ratio=_of_raw,
+        must=must,
+        aim=aim,
+        higher_is_better=True,
+        details=(sample(OURS, RATE), *(sample(who, RATE) for who in RAW.values())),
+    )
+
+
+def _peer_row(title: str, experiment: str, must: float, aim: float) -> Row:
+    return Row(
+        title=f"output tokens/s ÷ `transformers serve --continuous-batching`, {title}",
+        experiment=experiment,
+        ratio=_of(sample(OURS, RATE), sample(PEER, RATE)),
+        must=must,
+        aim=aim,
+        higher_is_better=True,
+        details=(sample(OURS, RATE), sample(PEER, RATE)),
+    )
+
+
+def _first_token_row(dtype: str, aim: float) -> Row:
+    return Row(
+        title=f"time to first token p95 ÷ the same peer, {dtype}, c=32, first wave included",
+        experiment=f"{dtype}-32",
+        ratio=_of(sample(OURS, FIRST_TOKEN), sample(PEER, FIRST_TOKEN)),
+        must=0.85,
+        aim=aim,
+        details=(sample(OURS, FIRST_TOKEN), sample(PEER, FIRST_TOKEN)),
+    )
+
+
+ROWS: Sequence[Row] = (
+    _raw_row("fp32", 1, 0.83, 0.90),
+    _raw_row("fp32", 8, 0.78, 0.88),
+    _raw_row("fp32", 32, 0.88, 0.95),
+    _raw_row("bf16", 1, 0.80, 0.90),
+    _raw_row("bf16", 8, 0.75, 0.85),
+    _raw_row("bf16", 32, 0.70, 0.85),
+    _peer_row("fp32, c=8", "fp32-8", 1.2, 1.35),
+    _peer_row("fp32, c=32", "fp32-32", 1.8, 2.3),
+    _peer_row("fp32, 32 prompts of 450 tokens", "long-32", 3.5, 4.5),
+    _first_token_row("fp32", 0.72),
+    _first_token_row("bf16", 0.5),
+    Row(
+        title="between tokens p95 while a prompt of 4,000 tokens is computed beside 8 answers ÷ without it",
+        experiment="interference",
+        ratio=_of(interference.BESIDE, interference.ALONE),
+        must=4,
+        aim=2,
+        details=(interference.BESIDE, interference.ALONE),
+    ),
+    Row(
+        title="32 prompts with 1,000 tokens in common and 20 of their own: tokens computed ÷ sent",
+        experiment="prefix",
+        ratio=lambda figures: figures[prefix.SHARE],
+        must=0.10,
+        aim=0.06,
+    ),
+    Row(
+        title="decode step at 4,000 tokens ÷ at 500, batch 8, ÷ the same of the raw loop with a static cache",
+        experiment="context",
+        ratio=_growth,
+        must=1.2,
+        aim=1.0,
+        details=tuple(
+            context.step(who, tokens)
+            for who in ("ours", "raw")
+            for tokens in (context.SHORT_TOKENS, context.LONG_TOKENS)
+        ),
+    ),
+    Row(
+        title=f"memory after all mixed requests ÷ after the first {memory.EARLY_REQUESTS}",
+        experiment="memory",
+        ratio=_of(memory.LATE, memory.EARLY),
+        must=1.02,
+        aim=1.00,
+        details=(memory.EARLY, memory.LATE),
+    ),
+    Row(
+        title="process start to `/ready` ÷ importing torch and transformers + `from_pretrained`",
+        experiment="start",
+        ratio=_of(start.READY, start.LOADED),
+        must=1.3,
+        aim=1.1,
+        details=(start.READY, start.LOADED),
+    ),
+)
+
+
+def markdown(samples: Mapping[str, Samples], remarks: Mapping[str, str]) -> str:
+    """The table, a line for each bar; ``remarks`` say why an experiment has no samples."""
+    lines = ["| measure | must | aim | reached | of single runs | medians |", "|---|---|---|---|---|---|"]
+    for row in ROWS:
+        bars = f"| {row.title} | {row.must:g} | {row.aim:g} |"
+        if taken := samples.get(row.experiment):
+            reached = row.reached(taken)
+            details = "; ".join(f"{name} {_figure(name, median(taken[name]))}" for name in row.details)
+            verdict = row.verdict(reached.value)
+            spread = f"{reached.low:.2f} to {reached.high:.2f}" if reached.high != reached.low else ""
+            lines.append(f"{bars} **{reached.value:.3g}** ({verdict}) | {spread} | {details} |")
+        else:
+            lines.append(f"{bars} {remarks.get(row.experiment, 'not measured')} | | |")
+    return "\n".join(lines) + "\n"
+
+
+def _figure(name: str, value: float) -> str:
+    if name.startswith("bytes"):
+        return f"{value / 2**20:.1f} MiB"
+    if name.endswith(RATE):
+        return f"{value:.0f}"
+    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
