@@ -166,7 +166,7 @@ def claim(kubectl: Kubectl) -> Iterator[str]:
     volume = {
         **capacity,
         "capacity": {"storage": "1Gi"},
-        "hostPath": {"path": str(_weights().parent)},
+        "hostPath": {"path": str(_weights())},
         "claimRef": {"namespace": NAMESPACE, "name": CLAIM},
     }
     request = {**capacity, "volumeName": CLAIM, "resources": {"requests": {"storage": "1Gi"}}}
@@ -205,7 +205,7 @@ def parts(
     }
     models = {
         "stored": model(s3, scaling={"min_replicas": 2, "max_replicas": 2, "polling_seconds": 5}),
-        "claimed": model({"source": "pvc", "claim": claim, "directory": _weights().name}, api_keys={"source": "none"}),
+        "claimed": model({"source": "pvc", "claim": claim}, api_keys={"source": "none"}),
         "stub": model(
             {"source": "baked", "path": "/nowhere"},
             runtime={"kind": "vllm", "image": stub},
