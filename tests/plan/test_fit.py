@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from infra.plan.fit.check import Fit, Verdict, check_fit
 
 from infra.findings import Finding, Severity
 from infra.gpus import GIB, GPUS, Accelerator, find_gpu
 from infra.plan.fit.candidate import FitRequest
+from infra.plan.fit.check import Fit, Verdict, check_fit
 
 Config = dict[str, Any]
 

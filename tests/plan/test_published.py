@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from infra.plan.fit.check import check_fit
 
 from infra.gpus import find_gpu
 from infra.plan.fit.candidate import FitRequest
+from infra.plan.fit.check import check_fit
 
 PUBLISHED: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("published_models.yaml").read_text())
 NAMES = [entry["model"] for entry in PUBLISHED]
