@@ -30,7 +30,8 @@ class Accelerator:
         return cls(
             count=gpus.count,
             # With the strategy `single` a slice is offered as if it were a whole GPU.
-            resource=f"nvidia.com/mig-{gpus.mig_profile}" if sliced else GPU_RESOURCE,
+            # The device plugin writes a dot for the plus of `1g.10gb+me`, which no resource's name can have.
+            resource=f"nvidia.com/mig-{(gpus.mig_profile or '').replace('+', '.')}" if sliced else GPU_RESOURCE,
             node_selector=pool.node_selector,
             tolerations=(GPU_TAINT, *pool.tolerations),
             runtime_class=pool.runtime_class,

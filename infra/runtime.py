@@ -42,6 +42,12 @@ class Runtime:
                 return _vllm(workload, model, vllm, source, lifecycle)
 
 
+def first_key(keys: str) -> str:
+    """The first of the keys, one per line; empty where there are only empty lines and comments."""
+    lines = (line.strip() for line in keys.splitlines())
+    return next((line for line in lines if line and not line.startswith("#")), "")
+
+
 def _transformers(workload: Workload, model: Model, source: ModelSource, lifecycle: Lifecycle) -> Runtime:
     server, keys = model.server, not isinstance(model.api_keys, NoKeys)
     environment = {

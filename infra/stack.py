@@ -100,6 +100,9 @@ def providers(config: StackConfig) -> list[pulumi.ProviderResource]:
         cluster_identifier=config.cluster.identifier,
         context=config.cluster.context,
         enable_server_side_apply=True,
+        # New keys and a new dashboard are updates: what mounts them sees them without a moment in which they are gone.
+        enable_secret_mutable=True,
+        enable_config_map_mutable=True,
     )
     if isinstance(config.image, schema.PrebuiltImage):
         return [cluster]

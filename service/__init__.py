@@ -1,0 +1,3 @@
+"""The inference server."""
+
+__version__ = "0.1.0"

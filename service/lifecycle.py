@@ -1,9 +1,16 @@
-"""Connections and shutdown: a bounded age for kept-alive connections, and an orderly end on SIGTERM."""
+"""Connections and shutdown: a bounded age for kept-alive connections, and an orderly end on SIGTERM.
+
+From SIGTERM on `/ready` fails, idle connections are closed and every answer closes its connection. Requests that still
+arrive are answered until the last running one has ended or the drain's time is up. Then what still runs ends with an
+error, and what still arrives is refused (503), until those errors are written; the process ends with status 0.
+"""
 
 import asyncio
+import json
 import logging
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -11,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.api.errors import INVALID_REQUEST, error_body
 from service.engine.engine import Engine, EngineState
 
 log = logging.getLogger(__name__)
@@ -19,19 +27,31 @@ CONNECTED_AT = "connected_at"
 CLOSE = (b"connection", b"close")
 # After SIGTERM new requests may still be on their way: endpoints leave a cluster's routing a moment later.
 LINGER_SECONDS = 2.0
-POLL_SECONDS = 0.1
 # Longer than clients keep an idle connection (httpx: 5 s): so it is the client that closes it, and never under a request.
 IDLE_SECONDS = 75
-# The streams that the drain cut off get their last event written.
+# For the answers that the drain cut off, to get their errors written.
 LAST_WORDS_SECONDS = 5
 
 
 class AgedConnection(HttpToolsProtocol):
-    """uvicorn's connection, which remembers since when it is open."""
+    """uvicorn's connection, which remembers since when it is open, and ends when nothing ever comes over it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {**self.app_state, CONNECTED_AT: time.monotonic()}
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP, as every other error is answered."""
+        body = json.dumps(error_body(msg, INVALID_REQUEST)).encode()
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
+
+    def close_when_idle(self) -> None:
+        """Closes the connection, at once or after the running answer; one that has had no request yet may still send it."""
+        if self.cycle is not None:
+            self.shutdown()
 
 
 @dataclass
@@ -49,6 +69,8 @@ class Connections:
         self._lifecycle = lifecycle
         self._max_age = max_age
         self.in_flight = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,10 +83,18 @@ class Connections:
             await send(message)
 
         self.in_flight += 1
+        self._quiet.clear()
         try:
             await self._app(scope, receive, closing)
         finally:
             self.in_flight -= 1
+            if self.in_flight == 0:
+                self._quiet.set()
+
+    async def quiet_within(self, seconds: float) -> None:
+        """Returns when nothing is in flight, and after ``seconds`` in any case."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), max(seconds, 0))
 
     def _ends(self, scope: Scope) -> bool:
         connected_at = scope.get("state", {}).get(CONNECTED_AT)
@@ -110,10 +140,13 @@ class Server(uvicorn.Server):
     async def _drain(self) -> None:
         began = time.monotonic()
         log.info("draining: %d requests in flight, at most %.0f s", self._connections.in_flight, self._drain_seconds)
-        while (age := time.monotonic() - began) < self._drain_seconds:
-            if self._connections.in_flight == 0 and age >= min(LINGER_SECONDS, self._drain_seconds):
-                break
-            await asyncio.sleep(POLL_SECONDS)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, AgedConnection):
+                connection.close_when_idle()
+        await asyncio.sleep(min(LINGER_SECONDS, self._drain_seconds))
+        await self._connections.quiet_within(began + self._drain_seconds - time.monotonic())
+        cut_off = self._connections.in_flight
         self._engine.stop("the server is shutting down")
-        log.info("drained after %.1f s", time.monotonic() - began)
+        await self._connections.quiet_within(LAST_WORDS_SECONDS)
+        log.info("drained after %.1f s, %d requests cut off", time.monotonic() - began, cut_off)
         self.should_exit = True

@@ -59,6 +59,7 @@ class Settings:
     dtype: str = _setting(_one_of(DTYPES), default="auto")
     """Of the weights and the computation; ``auto`` takes what the model says."""
     device: str = _setting(_one_of(DEVICES), default="auto")
+    """``auto`` takes a GPU if there is one."""
     max_model_len: int | None = _setting(_whole(2), default=None)
     """Tokens of prompt and answer together; by default what the model was made for."""
     max_running_requests: int = _setting(_whole(1), default=16)
@@ -70,6 +71,27 @@ class Settings:
     max_connection_age_seconds: int = _setting(_whole(1), default=30)
     """A kept-alive connection is closed after an answer beyond this age, so that its client finds new replicas."""
     log_level: str = _setting(_one_of(LOG_LEVELS), default="info")
+    """``info`` has a line per request; prompts and keys are in none."""
+
+    max_step_tokens: int | None = _setting(_whole(1), default=None)
+    """Tokens of prompts that one step computes; by default what keeps the device busy. Fewer are less delay for the others."""
+    kv_cache_mib: int | None = _setting(_whole(1), default=None)
+    """Memory for keys and values, in MiB; by default what the weights leave, and no more than can be of use."""
+
+    api_keys_file: str | None = _setting(_text, default=None)
+    """A file with the keys that clients must send, one per line; without it everybody may use the server."""
+    request_timeout_seconds: int = _setting(_whole(1), default=600)
+    """From a request's arrival to the end of its answer, the wait for its turn included."""
+    max_body_bytes: int = _setting(_whole(1), default=8 * 2**20)
+    """Of a request (413 beyond it): a context of a million tokens as text fits."""
+    max_prompts: int = _setting(_whole(1), default=128)
+    """Prompts of one request."""
+    max_n: int = _setting(_whole(1), default=16)
+    """Answers to one prompt (`n`)."""
+    max_stops: int = _setting(_whole(0), default=16)
+    """Stop strings of one request, and as many stop tokens."""
+    max_top_logprobs: int = _setting(_whole(0, 20), default=20)
+    """Alternatives whose probability is told with each token."""
 
     @property
     def name(self) -> str:

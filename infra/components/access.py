@@ -8,7 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra.config.schema import GeneratedKey, GivenKeys
-from infra.runtime import FIRST_KEY, KEYS_FILE
+from infra.runtime import FIRST_KEY, KEYS_FILE, first_key
 from infra.workload import Workload, api_keys_secret
 
 # As many random bytes as OpenAI's own keys hold at least; nobody guesses 256 bits.
@@ -41,7 +41,7 @@ class ApiKeys(pulumi.ComponentResource):
             case GeneratedKey():
                 # Drawn anew by each run of the program; only the first one's is ever used.
                 keys, ignored = f"{KEY_PREFIX}{secrets.token_urlsafe(KEY_BYTES)}", ["data"]
-        data = {KEYS_FILE: _encoded(keys), FIRST_KEY: _encoded(_first(keys))}
+        data = {KEYS_FILE: _encoded(keys), FIRST_KEY: _encoded(first_key(keys))}
         self.secret = k8s.core.v1.Secret(
             name,
             metadata=k8s.meta.v1.ObjectMetaArgs(
@@ -52,11 +52,6 @@ class ApiKeys(pulumi.ComponentResource):
         )
         self.keys = self.secret.data.apply(lambda stored: base64.b64decode(stored[KEYS_FILE]).decode())
         self.register_outputs({})
-
-
-def _first(keys: str) -> str:
-    lines = (line.strip() for line in keys.splitlines())
-    return next((line for line in lines if line and not line.startswith("#")), "")
 
 
 def _encoded(text: str) -> str:

@@ -5,6 +5,7 @@ field types and the rules given to :func:`key`; it knows none of the keys itself
 """
 
 import difflib
+import math
 import re
 import types
 import typing
@@ -52,8 +53,10 @@ class Rules:
     doc: str
     minimum: float | None = None
     maximum: float | None = None
-    pattern: re.Pattern[str] | None = None
+    pattern: re.Pattern[str] | None = None  # of a text; of each text of a list; of the names of a mapping
     looks: str = ""  # the pattern in words
+    inner: re.Pattern[str] | None = None  # of the texts in a mapping
+    inner_looks: str = ""
     tag: str = ""  # of a union of dataclasses: the key whose value says which one
     secret: bool = False  # only accepted when it was kept encrypted
 
@@ -67,12 +70,25 @@ def key(
     maximum: float | None = None,
     pattern: str | None = None,
     looks: str = "",
+    inner: str | None = None,
+    inner_looks: str = "",
     tag: str = "",
     secret: bool = False,
 ) -> typing.Any:  # as dataclasses.field: the annotation of the attribute says the type
     """A field of a schema class; without ``default`` or ``default_factory`` the user must give the key."""
-    compiled = re.compile(pattern) if pattern else None
-    rules = Rules(doc=doc, minimum=minimum, maximum=maximum, pattern=compiled, looks=looks, tag=tag, secret=secret)
+    # ASCII: what receives these texts takes no other digits and letters.
+    compiled, compiled_inner = (re.compile(given, re.ASCII) if given else None for given in (pattern, inner))
+    rules = Rules(
+        doc=doc,
+        minimum=minimum,
+        maximum=maximum,
+        pattern=compiled,
+        looks=looks,
+        inner=compiled_inner,
+        inner_looks=inner_looks,
+        tag=tag,
+        secret=secret,
+    )
     if default_factory is not None:
         return field(default_factory=default_factory, metadata={RULES: rules})
     return field(default=default, metadata={RULES: rules})
@@ -181,7 +197,9 @@ class Parser:
             if check.group is not cls:
                 continue
             seen = [values[name] for name in check.keys] or [built]
-            for found in () if UNSOUND in seen else check.find(*seen):
+            # Of what is encrypted nothing can be said.
+            blind = UNSOUND in seen or any(isinstance(value, Encrypted) for value in seen)
+            for found in () if blind else check.find(*seen):
                 self.report(_under(path, found.key), found.value, found.problem, found.remedy)
 
     def _union(self, members: tuple[object, ...], rules: Rules, path: str, data: object) -> object:
@@ -226,7 +244,7 @@ class Parser:
             return self.report(
                 path, data, f"is {_kind(data)}, must be a mapping", f"Write one key per entry: {rules.doc}."
             )
-        inner = Rules(doc=rules.doc)
+        inner = Rules(doc=rules.doc, pattern=rules.inner, looks=rules.inner_looks)
         values: dict[str, object] = {}
         for name, value in data.items():
             if rules.pattern is not None and not rules.pattern.fullmatch(str(name)):
@@ -237,7 +255,7 @@ class Parser:
     def _list(self, member: object, rules: Rules, path: str, data: object) -> object:
         if not isinstance(data, (list, tuple)):
             return self.report(path, data, f"is {_kind(data)}, must be a list", f"Give a list: {rules.doc}.")
-        inner = Rules(doc=rules.doc)
+        inner = Rules(doc=rules.doc, pattern=rules.pattern, looks=rules.looks)
         values = tuple(self.value(member, inner, f"{path}[{index}]", value) for index, value in enumerate(data))
         return UNSOUND if UNSOUND in values else values
 
@@ -260,11 +278,13 @@ class Parser:
     def _text(self, data: str, rules: Rules, path: str) -> object:
         if PLACEHOLDER.search(data):
             return self.report(path, data, "is still a placeholder", f"Put in {rules.doc}.")
-        if not data or (rules.pattern is not None and not rules.pattern.fullmatch(data)):
+        if not (rules.pattern.fullmatch(data) if rules.pattern else data):
             return self.report(path, data, f"is not {rules.looks or 'a value'}", f"Give {rules.doc}.")
         return data
 
     def _range(self, data: float, rules: Rules, path: str) -> object:
+        if not math.isfinite(data):
+            return self.report(path, data, "is no number to reckon with", f"Give {rules.doc}.")
         if rules.minimum is not None and data < rules.minimum:
             return self.report(
                 path, data, f"is less than {rules.minimum:g}", f"Use {rules.minimum:g} or more: {rules.doc}."

@@ -1,97 +1,179 @@
 """`POST /v1/chat/completions`."""
 
-from collections.abc import AsyncIterator
-from typing import Any, Literal
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from service.api import errors, wire
-from service.api.context import ApiContext, while_connected, whole
-from service.api.request import GenerationOptions
-from service.engine.engine import Generation
-from service.engine.model import LanguageModel
-
-routes = APIRouter()
-
-
-class TextPart(BaseModel):
-    type: Literal["text"]
-    text: str
+from service.api import errors, tools, wire
+from service.api.exchange import Exchange, pieces
+from service.api.messages import Conversation
+from service.api.options import GenerationOptions, at_most
+from service.api.probabilities import TokenTexts, of_chat
+from service.api.reader import AnswerReader, Delta, reader
+from service.engine.request import Generation, Piece, TokenLogprob
 
 
-class Message(BaseModel):
-    model_config = ConfigDict(extra="allow")
+class ChatRequest(Conversation, GenerationOptions):
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0)
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
-
-    def templated(self) -> dict[str, str]:
-        """As chat templates want it: plain text, and roles that they know."""
-        content = "".join(part.text for part in self.content) if isinstance(self.content, list) else self.content or ""
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+    @property
+    def alternatives(self) -> int | None:
+        """How many to tell with each token; None if no probabilities are wanted."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
 
-class ChatRequest(GenerationOptions):
-    messages: list[Message] = Field(min_length=1)
-
-
-@routes.post("/v1/chat/completions")
-async def chat_completions(body: ChatRequest, request: Request) -> Response:
-    context = ApiContext.of(request)
-    prompt = _prompt(context.model(body.model), body.messages)
-    generation = context.submit(prompt, body, default_tokens=None)
-    name = context.settings.name
-    listening = context.listening([generation])
+async def chat_completions(request: Request) -> Response:
+    exchange = Exchange(request)
+    body = await exchange.read(ChatRequest)
+    model = exchange.model(body.model)
+    body.check(exchange.settings, model.vocabulary)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise errors.invalid("top_logprobs", "is only allowed with logprobs=true")
+    at_most("top_logprobs", body.top_logprobs or 0, exchange.settings.max_top_logprobs)
+    structure = tools.structure(body) or body.structure()
+    text = body.rendered(model.tokenizer)
+    prompt = await exchange.tokens(text, special=False)
+    sampling = body.sampling(
+        max_tokens=body.token_limit or max(model.context_tokens - len(prompt), 1),
+        top_logprobs=body.alternatives,
+        structure=structure,
+        defaults=exchange.context.defaults,
+    )
+    answers = [_Answer(reader(body, text, exchange.context.template)) for _ in range(body.answers)]
+    generations = exchange.submit([prompt], sampling, body.answers, "messages", structure)
     if body.stream:
-        head = wire.envelope("chatcmpl", "chat.completion.chunk", name)
-        return wire.EventStream(_chunks(generation, head, body.usage_wanted), listening)
-    with listening:
-        text, last = await while_connected(request, whole(generation))
+        head = wire.envelope("chatcmpl", "chat.completion.chunk", exchange.settings.name)
+        chunks = wire.Chunks(head, usage_wanted=body.usage_wanted)
+        return exchange.stream(_events(generations, answers, chunks, body, exchange.context.texts), generations)
+    await exchange.whole(_collect(generations, answers), generations)
     return JSONResponse({
-        **wire.envelope("chatcmpl", "chat.completion", name),
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
-            "finish_reason": last.finish_reason,
-        }],
-        "usage": wire.usage(len(prompt), last.completion_tokens),
+        **wire.envelope("chatcmpl", "chat.completion", exchange.settings.name),
+        "choices": [answer.choice(place, exchange.context.texts) for place, answer in enumerate(answers)],
+        "usage": wire.usage(generations, body.answers),
     })  # fmt: skip
 
 
-def _prompt(model: LanguageModel, messages: list[Message]) -> list[int]:
-    if not model.tokenizer.chat_template:
-        raise errors.ApiError(400, "This model has no chat template; use /v1/completions.", param="messages")
-    try:
-        text = model.tokenizer.apply_chat_template(
-            [message.templated() for message in messages], tokenize=False, add_generation_prompt=True
-        )
-    except Exception as error:  # what a model's own template raises is of any type
-        raise errors.ApiError(
-            400, f"The model's chat template refuses these messages: {error}", param="messages"
-        ) from None
-    ids: list[int] = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
+routes = [Route("/v1/chat/completions", chat_completions, methods=["POST"])]
 
 
-async def _chunks(generation: Generation, head: dict[str, Any], usage_wanted: bool) -> AsyncIterator[bytes]:
-    def chunk(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return wire.event({**head, "choices": [choice], **({"usage": None} if usage_wanted else {})})
+_NOTHING = Piece("")
 
-    yield chunk({"role": "assistant", "content": ""})
-    tokens = 0
-    async for piece in generation:
-        tokens = piece.completion_tokens
-        if piece.finish_reason == "error":
-            yield wire.event(errors.error_body(piece.error, "server_error", code="generation_failed"))
-            return
-        if piece.text:
-            yield chunk({"content": piece.text})
+
+@dataclass
+class _Answer:
+    """One choice in the making."""
+
+    reader: AnswerReader
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    last: Piece = _NOTHING
+    started: bool = False
+
+    def read(self, piece: Piece) -> list[Delta]:
+        """What the piece adds."""
+        self.last = piece
+        deltas = list(self.reader.add(piece.text))
         if piece.finish_reason is not None:
-            yield chunk({}, piece.finish_reason)
-    if usage_wanted:
-        yield wire.event({**head, "choices": [], "usage": wire.usage(len(generation.prompt), tokens)})
+            deltas += self.reader.end()
+        return deltas
+
+    def add(self, delta: Delta) -> None:
+        self.content.append(delta.content)
+        self.reasoning.append(delta.reasoning)
+        if delta.call is None:
+            return
+        if delta.call.name is not None:
+            function = {"name": delta.call.name, "arguments": ""}
+            self.calls.append({"id": delta.call.id, "type": "function", "function": function})
+        self.calls[delta.call.index]["function"]["arguments"] += delta.call.arguments
+
+    @property
+    def finish_reason(self) -> str | None:
+        return "tool_calls" if self.calls and self.last.finish_reason == "stop" else self.last.finish_reason
+
+    def choice(self, index: int, texts: TokenTexts) -> dict[str, Any]:
+        content, reasoning = "".join(self.content), "".join(self.reasoning)
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if self.calls:
+            message |= {"content": content or None, "tool_calls": self.calls}
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        wanted = self.logprobs and {"content": of_chat(self.logprobs, texts), "refusal": None}
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": wanted or None,
+            "finish_reason": self.finish_reason,
+            "stop_reason": self.last.stop_reason,
+        }
+
+
+async def _collect(generations: Sequence[Generation], answers: Sequence[_Answer]) -> None:
+    async for place, piece in pieces(generations):
+        answers[place].logprobs += piece.logprobs
+        for delta in answers[place].read(piece):
+            answers[place].add(delta)
+
+
+async def _events(
+    generations: Sequence[Generation],
+    answers: Sequence[_Answer],
+    chunks: wire.Chunks,
+    body: ChatRequest,
+    texts: TokenTexts,
+) -> AsyncGenerator[bytes, None]:
+    def event(choice: str) -> bytes:
+        if body.usage_wanted_always:
+            return chunks.measured(choice, wire.usage(generations, body.answers))
+        return chunks.chunk(choice)
+
+    async for place, piece in pieces(generations):
+        answer = answers[place]
+        if not answer.started:
+            answer.started = True
+            role = '{"role":"assistant","content":""}'
+            yield event(f'{{"index":{place},"delta":{role},"logprobs":null,"finish_reason":null}}')
+        answer.logprobs += piece.logprobs
+        for delta in answer.read(piece):
+            if delta.call is not None and delta.call.name is not None:
+                answer.calls.append({})
+            probabilities = _taken(answer, texts)
+            yield event(f'{{"index":{place},"delta":{_delta(delta)},"logprobs":{probabilities},"finish_reason":null}}')
+        if piece.finish_reason is not None:
+            reasons = f'"finish_reason":"{answer.finish_reason}","stop_reason":{wire.encode(piece.stop_reason)}'
+            yield event(f'{{"index":{place},"delta":{{}},"logprobs":{_taken(answer, texts)},{reasons}}}')
+    if body.usage_wanted:
+        yield chunks.total(wire.usage(generations, body.answers))
     yield wire.DONE
+
+
+def _taken(answer: _Answer, texts: TokenTexts) -> str:
+    """The probabilities that have not been told yet, as JSON."""
+    if not answer.logprobs:
+        return "null"
+    told = wire.encode({"content": of_chat(answer.logprobs, texts), "refusal": None})
+    answer.logprobs.clear()
+    return told
+
+
+def _delta(delta: Delta) -> str:
+    if delta.content:
+        return f'{{"content":{wire.encode(delta.content)}}}'
+    if delta.reasoning:
+        return f'{{"reasoning_content":{wire.encode(delta.reasoning)}}}'
+    call = delta.call
+    if call is None:
+        return "{}"
+    arguments = wire.encode(call.arguments)
+    if call.name is None:
+        return f'{{"tool_calls":[{{"index":{call.index},"function":{{"arguments":{arguments}}}}}]}}'
+    function = f'{{"name":{wire.encode(call.name)},"arguments":{arguments}}}'
+    return f'{{"tool_calls":[{{"index":{call.index},"id":"{call.id}","type":"function","function":{function}}}]}}'

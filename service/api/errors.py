@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from service.engine.request import ContextLengthError, GrammarError, Piece
 
 INVALID_REQUEST = "invalid_request_error"
 RETRY_SECONDS = 1  # a queue moves on within a step; a replica that leaves the Service takes about as long
+CLIENT_GONE_STATUS = 499  # nginx's number for it; nobody is there to read it
+# OpenAI's clients repeat a request after most errors; with this they do not, where the same would only happen again.
+NO_RETRY = {"x-should-retry": "false"}
 
 
 class ApiError(Exception):
@@ -22,17 +26,25 @@ class ApiError(Exception):
         kind: str = INVALID_REQUEST,
         param: str | None = None,
         code: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.body = error_body(message, kind, param, code)
-        self.headers: Mapping[str, str] = {"Retry-After": str(RETRY_SECONDS)} if status in (429, 503) else {}
+        self.headers: dict[str, str] = {**(headers or {})}
+        if status in (429, 503):
+            self.headers["Retry-After"] = str(RETRY_SECONDS)
 
 
 def error_body(
     message: str, kind: str, param: str | None = None, code: str | None = None
 ) -> dict[str, dict[str, str | None]]:
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def invalid(param: str, message: str) -> ApiError:
+    """A value that is refused; the message begins with the field's name."""
+    return ApiError(400, f"{param}: {message}", param=param)
 
 
 def model_not_found(name: str) -> ApiError:
@@ -51,31 +63,48 @@ def unavailable(why: str) -> ApiError:
     )
 
 
-def context_exceeded(prompt: int, wanted: int, limit: int) -> ApiError:
+def context_exceeded(error: ContextLengthError, param: str) -> ApiError:
     return ApiError(
         400,
-        f"This model's maximum context length is {limit} tokens. However, you requested {prompt + wanted} tokens "
-        f"({prompt} in the prompt, {wanted} in the completion).",
-        param="messages",
+        f"This model's maximum context length is {error.context_tokens} tokens. However, you requested "
+        f"{error.prompt_tokens + error.max_tokens} tokens ({error.prompt_tokens} in the prompt, "
+        f"{error.max_tokens} in the completion).",
+        param=param,
         code="context_length_exceeded",
     )
 
 
-def install(app: FastAPI) -> None:
-    """Makes every error of the application answer in this shape."""
+def timed_out(seconds: float) -> ApiError:
+    return ApiError(
+        504,
+        f"The answer was not complete within the {seconds:g} s that this server gives a request; ask for fewer tokens.",
+        kind="timeout_error",
+        code="request_timeout",
+        headers=NO_RETRY,
+    )
 
-    @app.exception_handler(ApiError)
-    async def own(_: Request, error: ApiError) -> JSONResponse:
-        return JSONResponse(error.body, error.status, dict(error.headers))
 
-    @app.exception_handler(RequestValidationError)
-    async def validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return JSONResponse(error_body(f"{where or 'body'}: {first['msg']}", INVALID_REQUEST, where or None), 400)
+def client_gone() -> ApiError:
+    return ApiError(CLIENT_GONE_STATUS, "The client has closed the connection.")
 
-    @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(
-            error_body(str(error.detail), INVALID_REQUEST), error.status_code, dict(error.headers or {})
-        )
+
+def failed(piece: Piece) -> ApiError:
+    """Of an answer that ended before its time."""
+    if piece.finish_reason == "abort":
+        return unavailable(piece.error)
+    kind, _, why = piece.error.partition(": ")
+    if kind == GrammarError.__name__:  # a schema that nothing satisfies is found out only while it is followed
+        return ApiError(400, f"The structure that was asked for has no answer: {why}", headers=NO_RETRY)
+    return ApiError(500, piece.error, kind="server_error", code="generation_failed", headers=NO_RETRY)
+
+
+async def answer(_: Request, error: Exception) -> JSONResponse:
+    """What an error looks like on the wire, whatever raised it."""
+    match error:
+        case ApiError():
+            return JSONResponse(error.body, error.status, error.headers)
+        case HTTPException():
+            body = error_body(f"{error.detail}.", INVALID_REQUEST)
+            return JSONResponse(body, error.status_code, dict(error.headers or {}))
+        case _:  # the log has the rest
+            return JSONResponse(error_body("The server failed to answer.", "server_error", code="internal_error"), 500)

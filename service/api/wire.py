@@ -1,40 +1,62 @@
-"""Pieces of answers on the wire: identifiers, usage and server-sent events."""
+"""Pieces of answers on the wire: JSON, usage and server-sent events."""
 
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Any
 
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from service.engine.request import Generation
 
+EVENT_STREAM = "text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
-# A proxy that buffers would turn a stream into one late answer (nginx reads this header).
-STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+"""To JSON; for a text it is one call into C."""
+
+
+def identifier(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex}"
 
 
 def envelope(prefix: str, kind: str, model: str) -> dict[str, Any]:
     """The fields with which every answer and every chunk begins."""
-    return {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+    return {"id": identifier(prefix), "object": kind, "created": int(time.time()), "model": model}
 
 
-def usage(prompt: int, completion: int) -> dict[str, int]:
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+def usage(generations: Sequence[Generation], per_prompt: int) -> dict[str, Any]:
+    """What the answers have used; ``per_prompt`` of them, one after the other, share a prompt, which counts once."""
+    firsts = generations[::per_prompt]
+    prompt = sum(len(generation.prompt) for generation in firsts)
+    completion = sum(generation.completion_tokens for generation in generations)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(generation.cached_tokens for generation in firsts)},
+    }
 
 
-def event(body: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+def event(body: object) -> bytes:
+    return f"data: {encode(body)}\n\n".encode()
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events; ``meanwhile`` is entered before the first and left after the last, or when the client is gone."""
+class Chunks:
+    """The chunks of one streamed answer: all but a choice is encoded once."""
 
-    def __init__(self, events: AsyncIterator[bytes], meanwhile: AbstractContextManager[None]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-        self._meanwhile = meanwhile
+    def __init__(self, head: dict[str, Any], *, usage_wanted: bool) -> None:
+        self._head = head
+        self._before = f'data: {encode(head)[:-1]},"choices":['
+        self._after = '],"usage":null}\n\n' if usage_wanted else "]}\n\n"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._meanwhile:
-            await super().__call__(scope, receive, send)
+    def chunk(self, choice: str) -> bytes:
+        """The event for a choice, which is JSON."""
+        return f"{self._before}{choice}{self._after}".encode()
+
+    def measured(self, choice: str, used: dict[str, Any]) -> bytes:
+        """The same with the usage so far."""
+        return f'{self._before}{choice}],"usage":{encode(used)}}}\n\n'.encode()
+
+    def total(self, used: dict[str, Any]) -> bytes:
+        """The event after the last one with a choice."""
+        return event({**self._head, "choices": [], "usage": used})

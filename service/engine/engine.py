@@ -1,4 +1,4 @@
-"""The engine: one thread that loads the model and then moves every running request on by one token per step.
+"""The engine: one thread that loads the model and then moves every running request on, step by step.
 
 The event loop never computes: it submits and cancels under a lock, and gets what a step produced in one wake-up.
 """
@@ -7,19 +7,32 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from enum import Enum
 
-from service.engine.model import LanguageModel, Sequence
-from service.engine.request import EngineClosedError, FinishReason, Piece, QueueFullError, Sampling
-from service.engine.sampler import Sampler
-from service.engine.text import Detokenizer, StopStrings
+from service.engine.answer import Answer
+from service.engine.model import LanguageModel
+from service.engine.pace import Pace
+from service.engine.request import (
+    ContextLengthError,
+    EngineClosedError,
+    Generation,
+    Piece,
+    QueueFullError,
+    Sampling,
+)
+from service.engine.runner import Runner
+from service.engine.sampler import Choice, Chooser, choose
+from service.engine.scheduler import Scheduler, Sequence, Turn
 from service.metrics import Metrics
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
+
+# Tokens of prompts in one step: about as many as a device needs to be busy with its weights' arithmetic, not their transfer.
+STEP_TOKENS = {"cpu": 512, "cuda": 2048}
 
 
 class EngineState(Enum):
@@ -30,58 +43,17 @@ class EngineState(Enum):
 
 
 @dataclass(eq=False)
-class Generation:
-    """One request in the engine; iterate over it for the answer, and :meth:`Engine.cancel` it when nobody listens."""
+class _Job:
+    """A request: what the scheduler, the sampler and the client know of it. Times are of the monotonic clock."""
 
-    prompt: list[int]
-    sampling: Sampling
-    loop: asyncio.AbstractEventLoop
-    pieces: asyncio.Queue[Piece] = field(default_factory=asyncio.Queue)
+    generation: Generation
+    sequence: Sequence
+    chooser: Chooser
+    answer: Answer
     submitted: float = field(default_factory=time.monotonic)
-
-    async def __aiter__(self) -> AsyncIterator[Piece]:
-        while True:
-            piece = await self.pieces.get()
-            yield piece
-            if piece.finish_reason is not None:
-                return
-
-
-class _Running:
-    """A request that has its turn."""
-
-    def __init__(self, generation: Generation, model: LanguageModel) -> None:
-        self.generation = generation
-        self._sequence: Sequence = model.sequence()
-        self._ends = model.end_tokens
-        self._sampler = Sampler(generation.sampling)
-        self._text = Detokenizer(model.tokenizer)
-        self._stop = StopStrings(generation.sampling.stop)
-        self._next = generation.prompt
-        self.tokens = 0
-        self.told_at = generation.submitted
-
-    @property
-    def length(self) -> int:
-        return len(self.generation.prompt) + self.tokens
-
-    def step(self) -> Piece:
-        """Computes one token and says what it adds to the answer."""
-        token = self._sampler.choose(self._sequence.feed(self._next))
-        self._next = [token]
-        self.tokens += 1
-        if token in self._ends:
-            return self._last("", "stop")
-        told, stopped = self._stop.add(self._text.add(token))
-        if stopped:
-            return Piece(told, self.tokens, "stop")
-        if self.tokens >= self.generation.sampling.max_tokens:
-            return self._last(told, "length")
-        return Piece(told, self.tokens)
-
-    def _last(self, told: str, reason: FinishReason) -> Piece:
-        rest, stopped = self._stop.add(self._text.end())
-        return Piece(told + rest + self._stop.end(), self.tokens, "stop" if stopped else reason)
+    started: float | None = None
+    first_told: float | None = None
+    last_told: float = 0.0
 
 
 class Engine:
@@ -91,14 +63,25 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         self._changed = threading.Condition()
-        self._waiting: deque[Generation] = deque()
-        self._running: list[_Running] = []
-        self._cancelled: set[Generation] = set()
+        # Under the lock:
         self._state = EngineState.LOADING
         self._progress = "starting"
+        self._jobs: dict[Generation, _Job] = {}
+        self._arrived: list[_Job] = []
+        self._cancelled: set[Generation] = set()
+        # Of the engine's thread, once it has loaded:
         self._model: LanguageModel | None = None
+        self._scheduler: Scheduler | None = None
+        self._by_sequence: dict[Sequence, _Job] = {}
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        metrics.follow(running=lambda: len(self._running), waiting=lambda: len(self._waiting), cache=self._cache_usage)
+        metrics.follow(
+            running=lambda: self._of_scheduler(lambda scheduler: len(scheduler.running)),
+            waiting=lambda: len(self._arrived) + self._of_scheduler(lambda scheduler: len(scheduler.waiting)),
+            deferred=lambda: self._of_scheduler(
+                lambda scheduler: sum(bool(sequence.preemptions) for sequence in tuple(scheduler.waiting))
+            ),
+            cache=lambda: self._of_scheduler(lambda scheduler: scheduler.cache.usage),
+        )
 
     @property
     def state(self) -> EngineState:
@@ -124,48 +107,69 @@ class Engine:
         self._thread.start()
 
     def stop(self, reason: str) -> None:
-        """Ends every request with an error that says ``reason``, and the thread."""
+        """Ends every request as aborted, for ``reason``, and the thread."""
         with self._changed:
             if self._state in (EngineState.LOADING, EngineState.SERVING):
                 self._state, self._progress = EngineState.STOPPED, reason
             self._changed.notify()
 
-    def submit(self, prompt: list[int], sampling: Sampling) -> Generation:
+    def submit(self, prompt: Tokens[int], sampling: Sampling) -> Generation:
         """Puts a request in the queue. To be called on the event loop that will read the answer.
 
         Raises:
             QueueFullError: too many wait already.
             EngineClosedError: the engine does not serve.
+            ContextLengthError: prompt and answer would not fit into the context.
+            GrammarError: the grammar is not valid.
         """
-        generation = Generation(prompt, sampling, asyncio.get_running_loop())
+        model = self.model
+        if len(prompt) + sampling.max_tokens > model.context_tokens:
+            raise ContextLengthError(len(prompt), sampling.max_tokens, model.context_tokens)
+        if not prompt:
+            raise ValueError("a prompt has at least one token")
+        self._check_open()
+        grammar = None if sampling.grammar is None else model.grammars.compile(sampling.grammar)
+        generation = Generation(prompt, sampling, self.cancel)
+        job = _Job(
+            generation,
+            Sequence(list(prompt), len(prompt) + sampling.max_tokens),
+            Chooser(sampling, prompt, model.end_tokens, grammar),
+            Answer(sampling, model.decoder, model.end_tokens),
+        )
         with self._changed:
-            if self._state is not EngineState.SERVING:
-                raise EngineClosedError(self._progress)
-            free = self._settings.max_running_requests - len(self._running)
-            if len(self._waiting) >= self._settings.max_waiting_requests + max(free, 0):
-                raise QueueFullError
-            self._waiting.append(generation)
+            self._check_open()
+            self._jobs[generation] = job
+            self._arrived.append(job)
             self._changed.notify()
         return generation
 
     def cancel(self, generation: Generation) -> None:
-        """Takes a request out: at once if it waits, at the next step if it runs."""
+        """Ends a request before its next step; one that has ended stays as it is."""
         with self._changed:
-            if generation in self._waiting:
-                self._waiting.remove(generation)
-                self._metrics.finished("abort")
-            elif any(running.generation is generation for running in self._running):
+            if generation in self._jobs:
                 self._cancelled.add(generation)
+                self._changed.notify()
+
+    def _check_open(self) -> None:
+        if self._state is not EngineState.SERVING:
+            raise EngineClosedError(self._progress)
+        if len(self._jobs) >= self._settings.max_running_requests + self._settings.max_waiting_requests:
+            raise QueueFullError
+
+    def _of_scheduler(self, read: Callable[[Scheduler], float]) -> float:
+        scheduler = self._scheduler  # it comes and goes in the engine's thread
+        return read(scheduler) if scheduler is not None else 0
 
     def _work(self) -> None:
         try:
-            self._model = LanguageModel.load(self._settings, self._report)
-            with self._changed:
-                if self._state is EngineState.LOADING:
-                    self._state, self._progress = EngineState.SERVING, "serving"
-            log.info("serving %s", self._settings.name)
-            while self._admit():
-                self._step()
+            scheduler, runner, pace = self._load()
+            while self._next():
+                scheduler.chunk_tokens = pace.chunk_tokens
+                turns = scheduler.plan()
+                if turns:
+                    began = time.monotonic()
+                    self._step(scheduler, runner, turns)
+                    pace.note(turns, time.monotonic() - began)
             self._end_all(self._progress)
         except Exception as error:
             log.exception("the engine has failed")
@@ -173,84 +177,163 @@ class Engine:
                 self._state, self._progress = EngineState.FAILED, f"{type(error).__name__}: {error}"
             self._end_all(self._progress)
 
+    def _load(self) -> tuple[Scheduler, Runner, Pace]:
+        settings = self._settings
+        model = LanguageModel.load(settings, self._report)
+        step_tokens = settings.max_step_tokens or STEP_TOKENS[model.device.type]
+        cache = model.cache(settings, step_tokens)
+        pace = Pace(step_tokens)
+        scheduler = Scheduler(
+            cache,
+            max_running=settings.max_running_requests,
+            step_tokens=step_tokens,
+            chunk_tokens=pace.chunk_tokens,
+        )
+        runner = Runner(model.network, cache, model.shapes)
+        self._report("warming up")
+        model.warm_up(runner, scheduler)
+        self._metrics.loaded(model.context_tokens)
+        self._model, self._scheduler = model, scheduler
+        with self._changed:
+            if self._state is EngineState.LOADING:
+                self._state, self._progress = EngineState.SERVING, "serving"
+        log.info(
+            "serving %s: %s, context %d tokens, %d tokens of running requests, %d of the prefix cache",
+            settings.name,
+            model.architecture,
+            model.context_tokens,
+            cache.region_tokens,
+            cache.places - cache.region_tokens,
+        )
+        return scheduler, runner, pace
+
     def _report(self, progress: str) -> None:
         self._progress = progress
         log.info("%s", progress)
 
-    def _admit(self) -> bool:
-        """Waits for work and gives waiting requests their turn; False when the engine is to stop."""
+    def _next(self) -> bool:
+        """Waits for work, and takes new requests in and cancelled ones out; False when the engine is to stop."""
+        assert self._scheduler is not None
         with self._changed:
-            while self._state is EngineState.SERVING and not self._waiting and not self._running:
+            while self._state is EngineState.SERVING and not self._jobs:
                 self._changed.wait()
-            for running in [running for running in self._running if running.generation in self._cancelled]:
-                self._running.remove(running)
-                self._metrics.finished("abort")
-            self._cancelled.clear()
-            while self._waiting and len(self._running) < self._settings.max_running_requests:
-                generation = self._waiting.popleft()
-                self._running.append(_Running(generation, self.model))
-                self._metrics.queue_time.observe(time.monotonic() - generation.submitted)
-            return self._state is EngineState.SERVING
+            arrived, self._arrived = self._arrived, []
+            cancelled, self._cancelled = self._cancelled, set()
+            serving = self._state is EngineState.SERVING
+        for job in arrived:
+            self._by_sequence[job.sequence] = job
+            self._scheduler.add(job.sequence)
+        jobs = [self._jobs[generation] for generation in cancelled if generation in self._jobs]
+        self._tell([(job, self._end(job, Piece("", finish_reason="abort", error="cancelled"))) for job in jobs])
+        return serving
 
-    def _step(self) -> None:
-        """One token for every running request; a failure ends only the request in which it happens."""
-        told: list[tuple[Generation, Piece]] = []
-        ended: list[_Running] = []
-        for running in self._running:
-            try:
-                piece = running.step()
-            except Exception as error:
-                log.exception("a request has failed")
-                piece = Piece("", running.tokens, "error", f"{type(error).__name__}: {error}")
-            self._measure(running, piece)
-            told.append((running.generation, piece))
-            if piece.finish_reason is not None:
-                ended.append(running)
-        with self._changed:
-            for running in ended:
-                self._running.remove(running)
-                self._cancelled.discard(running.generation)
+    def _step(self, scheduler: Scheduler, runner: Runner, turns: list[Turn]) -> None:
+        """Computes the turns; a failure ends only the request in which it happens."""
+        now = time.monotonic()
+        for turn in turns:
+            job = self._by_sequence[turn.sequence]
+            if job.started is None:
+                job.started = now
+                self._metrics.queue_time.observe(now - job.submitted)
+        told = self._compute(scheduler, runner, turns)
+        self._metrics.step_tokens.observe(sum(turn.count for turn in turns))
         self._tell(told)
 
-    def _measure(self, running: _Running, piece: Piece) -> None:
+    def _compute(self, scheduler: Scheduler, runner: Runner, turns: list[Turn]) -> list[tuple[_Job, Piece]]:
+        try:
+            drawing, scores = runner.run(turns)
+        except Exception as error:
+            if len(turns) > 1:
+                # One of them is to blame: alone, the others go on.
+                log.warning("a step has failed (%s); its requests are computed one by one", type(error).__name__)
+                return [one for turn in turns for one in self._compute(scheduler, runner, [turn])]
+            runner.check()
+            return [self._fail(self._by_sequence[turns[0].sequence], error, runner)]
+        scheduler.advance(turns)
+        jobs = [self._by_sequence[turn.sequence] for turn in drawing]
+        if not jobs:
+            return []
+        choices = choose(scores, [job.chooser for job in jobs])
         now = time.monotonic()
-        metrics, generation = self._metrics, running.generation
-        if running.tokens == 1:
-            metrics.first_token.observe(now - generation.submitted)
-            metrics.prompt_tokens.inc(len(generation.prompt))
+        return [
+            self._fail(job, choice, runner) if isinstance(choice, Exception) else self._add(job, choice, now, runner)
+            for job, choice in zip(jobs, choices, strict=True)
+        ]
+
+    def _add(self, job: _Job, choice: Choice, now: float, runner: Runner) -> tuple[_Job, Piece]:
+        """The token that was chosen, in the answer and in the metrics."""
+        try:
+            grammar = job.chooser.grammar
+            piece = job.answer.add(choice, complete=grammar is not None and grammar.complete)
+        except Exception as error:
+            return self._fail(job, error, runner)
+        job.sequence.tokens.append(choice.token)
+        if job.first_told is None:
+            job.first_told = now
+            self._metrics.first_token.observe(now - job.submitted)
+            self._metrics.prefilled(job.sequence.prompt_tokens, job.sequence.cached_tokens)
         else:
-            metrics.inter_token.observe(now - running.told_at)
-        running.told_at = now
-        metrics.generation_tokens.inc()
-        if piece.finish_reason is not None:
-            metrics.finished(piece.finish_reason)
-            metrics.latency.observe(now - generation.submitted)
+            self._metrics.inter_token.observe(now - job.last_told)
+        job.last_told = now
+        self._metrics.generation_tokens.inc()
+        return job, piece if piece.finish_reason is None else self._end(job, piece)
+
+    def _fail(self, job: _Job, error: Exception, runner: Runner) -> tuple[_Job, Piece]:
+        # The message may quote the request, which is nobody's business but the client's.
+        log.error(
+            "a request has failed: %s",
+            type(error).__name__,
+            exc_info=error if log.isEnabledFor(logging.DEBUG) else None,
+        )
+        if job.sequence.lease is not None:
+            runner.wipe(job.sequence.lease)
+        return job, self._end(job, Piece("", finish_reason="error", error=f"{type(error).__name__}: {error}"))
+
+    def _end(self, job: _Job, piece: Piece) -> Piece:
+        """Takes a request out, whatever its state; its last piece."""
+        assert self._scheduler is not None
+        assert piece.finish_reason is not None
+        sequence, metrics, now = job.sequence, self._metrics, time.monotonic()
+        self._scheduler.remove(sequence, failed=piece.finish_reason == "error")
+        del self._by_sequence[sequence]
+        with self._changed:
+            del self._jobs[job.generation]
+        metrics.finished(piece.finish_reason)
+        metrics.preemptions.inc(sequence.preemptions)
+        metrics.latency.observe(now - job.submitted)
+        metrics.lengths(
+            prompt=sequence.prompt_tokens,
+            cached=sequence.cached_tokens,
+            generated=job.answer.tokens,
+            allowed=job.generation.sampling.max_tokens,
+        )
+        if job.started is not None and job.first_told is not None:
+            metrics.inference_time.observe(now - job.started)
+            metrics.prefill_time.observe(job.first_told - job.started)
+            metrics.decode_time.observe(now - job.first_told)
+            if job.answer.tokens > 1:
+                metrics.time_per_token.observe((now - job.first_told) / (job.answer.tokens - 1))
+        return piece
 
     def _end_all(self, reason: str) -> None:
         with self._changed:
-            generations = [*(running.generation for running in self._running), *self._waiting]
-            self._running.clear()
-            self._waiting.clear()
-        for _ in generations:
+            jobs, self._jobs = list(self._jobs.values()), {}
+            self._arrived.clear()
+        for _ in jobs:
             self._metrics.finished("abort")
-        self._tell([(generation, Piece("", 0, "error", reason)) for generation in generations])
+        self._scheduler = None
+        self._tell([(job, Piece("", finish_reason="abort", error=reason)) for job in jobs])
 
     @staticmethod
-    def _tell(told: list[tuple[Generation, Piece]]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Generation, Piece]]] = {}
-        for generation, piece in told:
-            by_loop.setdefault(generation.loop, []).append((generation, piece))
+    def _tell(told: list[tuple[_Job, Piece]]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, Piece]]] = {}
+        for job, piece in told:
+            by_loop.setdefault(job.generation.loop, []).append((job, piece))
         for loop, pieces in by_loop.items():
-            loop.call_soon_threadsafe(_deliver, pieces)
-
-    def _cache_usage(self) -> float:
-        """Tokens held by running requests, of those that all of them could hold."""
-        if self._model is None:
-            return 0.0
-        room = self._model.context_tokens * self._settings.max_running_requests
-        return sum(running.length for running in list(self._running)) / room
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_deliver, pieces)
 
 
-def _deliver(pieces: list[tuple[Generation, Piece]]) -> None:
-    for generation, piece in pieces:
-        generation.pieces.put_nowait(piece)
+def _deliver(pieces: list[tuple[_Job, Piece]]) -> None:
+    for job, piece in pieces:
+        job.generation.deliver(piece, job.sequence.cached_tokens)

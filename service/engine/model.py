@@ -1,4 +1,4 @@
-"""A causal language model of transformers, and one sequence in it."""
+"""A causal language model of transformers: its files, its limits, and the memory it leaves for requests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,78 +6,161 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
+from huggingface_hub import snapshot_download
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
+from service.engine import gate, memory
+from service.engine.attention import Shapes
+from service.engine.grammar import Grammars
+from service.engine.kv_cache import KvCache
+from service.engine.progress import bars
+from service.engine.runner import Runner
+from service.engine.scheduler import Scheduler, Sequence
+from service.engine.text import Decoder
 from service.settings import Settings
 
 # Where a model does not say how long a text it was made for: what the oldest ones were.
 FALLBACK_CONTEXT_TOKENS = 2048
+# Everything but weights in formats that run code when they are read.
+WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModel:
     """Weights, tokenizer and limits."""
 
-    network: Any  # a PreTrainedModel of whatever architecture the files name
+    network: Any  # a PreTrainedModel of whatever architecture the files name, with packed attention
+    shapes: Shapes
     tokenizer: Any
+    grammars: Grammars
     device: torch.device
     context_tokens: int
     end_tokens: frozenset[int]
 
     @classmethod
-    def load(cls, settings: Settings, progress: Callable[[str], None]) -> "LanguageModel":
+    def load(cls, settings: Settings, report: Callable[[str], None]) -> "LanguageModel":
         """Loads what the settings name, from a directory or the hub; safetensors weights only, and no code of the model's own.
 
         Raises:
             OSError, ValueError: from transformers, for files that are missing or wrong, and here for a GPU that is not there.
+            UnsupportedModelError: the engine cannot run this architecture.
         """
         device = _device(settings.device)
-        source = settings.model
-        revision = (
-            {} if Path(source).is_dir() or settings.model_revision is None else {"revision": settings.model_revision}
-        )
-        progress("reading tokenizer and configuration")
-        tokenizer = AutoTokenizer.from_pretrained(source, **revision)
-        config = AutoConfig.from_pretrained(source, **revision)
-        progress("loading weights")
-        network: Any = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=settings.dtype, use_safetensors=True, **revision
-        )
-        network = network.eval().to(device)
+        directory = _directory(settings, report)
+        report("reading tokenizer and configuration")
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        config = AutoConfig.from_pretrained(directory)
         made_for = getattr(config.get_text_config(), "max_position_embeddings", None) or FALLBACK_CONTEXT_TOKENS
         if settings.max_model_len is not None and settings.max_model_len > made_for:
             raise ValueError(
                 f"MAX_MODEL_LEN={settings.max_model_len}: the model was made for at most {made_for} tokens"
             )
-        model = cls(
+        report("loading weights")
+        transformers_logging.set_tqdm_hook(lambda _, args, kwargs: bars(report)(*args, **kwargs))
+        try:
+            network: Any = AutoModelForCausalLM.from_pretrained(
+                directory, config=config, dtype=settings.dtype, use_safetensors=True
+            )
+        finally:
+            transformers_logging.set_tqdm_hook(None)
+        network = network.eval().to(device)
+        report("comparing the packed forward pass with transformers' own")
+        shapes = gate.check(network)
+        end_tokens = _end_tokens(network.generation_config, tokenizer)
+        report("preparing grammars for the vocabulary")
+        return cls(
             network=network,
+            shapes=shapes,
             tokenizer=tokenizer,
+            grammars=Grammars(tokenizer, end_tokens),
             device=device,
             context_tokens=settings.max_model_len or made_for,
-            end_tokens=_end_tokens(network.generation_config, tokenizer),
+            end_tokens=end_tokens,
         )
-        progress("warming up")
-        model.sequence().feed([0, 0])
-        return model
 
-    def sequence(self) -> "Sequence":
-        return Sequence(self)
+    @property
+    def architecture(self) -> str:
+        """The name of the network's class."""
+        return type(self.network).__name__
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the network knows."""
+        size: int = self.network.get_input_embeddings().num_embeddings
+        return size
+
+    @property
+    def chat_template(self) -> str | None:
+        template: str | None = self.tokenizer.chat_template
+        return template
+
+    @property
+    def decoder(self) -> Decoder:
+        """Turns tokens into text; the tokenizer's inner part where it has one, which is ten times faster than its outer."""
+        decoder: Decoder = getattr(self.tokenizer, "backend_tokenizer", None) or self.tokenizer
+        return decoder
+
+    def cache(self, settings: Settings, step_tokens: int) -> KvCache:
+        """Room for keys and values: as much as is of use, of the memory that is left (or was given).
+
+        Raises:
+            ValueError: not even one sequence as long as the context would fit.
+        """
+        per_token = memory.token_bytes(self.shapes)
+        if settings.kv_cache_mib is not None:
+            free, share = settings.kv_cache_mib * MEBIBYTE, 1.0
+        elif self.device.type == "cuda":
+            free, share = memory.available(self.device) - self._activation_bytes(step_tokens), memory.CUDA_SHARE
+        else:
+            free, share = memory.available(self.device), memory.CPU_SHARE
+        region_tokens, page_count = memory.plan(
+            free,
+            per_token,
+            context_tokens=self.context_tokens,
+            max_running=settings.max_running_requests,
+            share=share,
+        )
+        return KvCache(region_tokens=region_tokens, page_count=page_count, context_tokens=self.context_tokens)
+
+    def warm_up(self, runner: Runner, scheduler: Scheduler) -> None:
+        """A prompt and a token, so that the first request does not pay for what is made on first use."""
+        sequence = Sequence([0, 0], longest=3)
+        scheduler.add(sequence)
+        for _ in range(2):
+            turns = scheduler.plan()
+            runner.run(turns)
+            scheduler.advance(turns)
+            sequence.tokens.append(0)
+        scheduler.remove(sequence, failed=True)
+
+    def _activation_bytes(self, step_tokens: int) -> int:
+        """What the largest step takes beside the weights, measured by running it."""
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        context = -(-step_tokens // 256) * 256
+        cache = KvCache(region_tokens=context, page_count=0, context_tokens=context)
+        runner = Runner(self.network, cache, self.shapes)
+        scheduler = Scheduler(cache, max_running=1, step_tokens=step_tokens, chunk_tokens=step_tokens)
+        scheduler.add(Sequence([0] * step_tokens, longest=step_tokens))
+        runner.run(scheduler.plan())
+        return torch.cuda.max_memory_allocated(self.device) - before
 
 
-class Sequence:
-    """One text in the model: its keys and values, and the scores of what comes next."""
-
-    def __init__(self, model: LanguageModel) -> None:
-        self._model = model
-        self._cache = DynamicCache(config=model.network.config)
-
-    @torch.inference_mode()
-    def feed(self, tokens: list[int]) -> torch.Tensor:
-        """Appends tokens; returns the scores of the next one (one number per token of the vocabulary)."""
-        ids = torch.tensor([tokens], device=self._model.device)
-        result = self._model.network(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        scores: torch.Tensor = result.logits[0, -1]
-        return scores
+def _directory(settings: Settings, report: Callable[[str], None]) -> str:
+    """Where the model's files are; from the hub, those that are missing are fetched, and begun ones finished."""
+    if Path(settings.model).is_dir():
+        return settings.model
+    if Path(settings.model).is_absolute():
+        raise ValueError(f"MODEL={settings.model}: there is no such directory; is the volume with the weights mounted?")
+    report(f"fetching {settings.model}")
+    return snapshot_download(
+        settings.model,
+        revision=settings.model_revision,
+        allow_patterns=list(WANTED_FILES),
+        tqdm_class=bars(report),
+    )
 
 
 def _device(wanted: str) -> torch.device:

@@ -53,16 +53,17 @@ class StopStrings:
         self._stop = tuple(stop)
         self._held = ""
 
-    def add(self, text: str) -> tuple[str, bool]:
-        """The text that may be told, and whether a stop string has ended it."""
+    def add(self, text: str) -> tuple[str, str | None]:
+        """The text that may be told, and the stop string that has ended it, if one has."""
         self._held += text
-        found = [place for stop in self._stop if (place := self._held.find(stop)) >= 0]
+        found = [(place, stop) for stop in self._stop if (place := self._held.find(stop)) >= 0]
         if found:
-            told, self._held = self._held[: min(found)], ""
-            return told, True
+            place, stop = min(found, key=lambda one: one[0])
+            told, self._held = self._held[:place], ""
+            return told, stop
         keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
         told, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return told, False
+        return told, None
 
     def end(self) -> str:
         """What was held back in vain."""

@@ -275,6 +275,19 @@ def test_known_cluster_that_is_away_keeps_its_state(project: Project, kubectl: K
     assert kubectl.succeeds("get", "namespace", NAMESPACE)
 
 
+def test_content_is_updated_in_place_where_the_provider_is_told_so(project: Project, kubectl: Kubectl) -> None:
+    provider = provider_of(kubectl.kubeconfig.read_text())
+    provider["properties"]["enableSecretMutable"] = "true"
+
+    def contents(value: str) -> Resources:
+        made = (resource("Secret", "s", stringData={"k": value}), resource("ConfigMap", "m", data={"k": value}))
+        return [provider, *({**one, "provider": "p"} for one in (NAMESPACE_RESOURCE, *made))]
+
+    project.up(contents("a"))
+    assert project.up(contents("b")) == {"update": 1, "replace": 1}
+    assert project.steps("s") == ["update"]
+
+
 def test_load_balancer_that_nobody_serves_fails_at_the_timeout(project: Project) -> None:
     service = resource(
         "Service", "s", options={"timeout": "3s"}, spec={"type": "LoadBalancer", "ports": [{"port": 80}]}

@@ -105,7 +105,7 @@ class Parts:
 def model(weights: dict[str, Any], **more: Any) -> dict[str, Any]:
     small = {"cpu": "100m", "memory": "300Mi", "memory_limit": "2Gi"}
     scaling = {"min_replicas": 1, "max_replicas": 2, "polling_seconds": 5, "down_window_seconds": 120}
-    timing = {"startup_seconds": 120, "answer_seconds": 20, "pre_stop_seconds": 2, "image_pull_seconds": 0}
+    timing = {"startup_seconds": 240, "answer_seconds": 20, "pre_stop_seconds": 2, "image_pull_seconds": 0}
     base = {
         "weights": weights,
         "resources": small,
@@ -143,7 +143,7 @@ def storage() -> Iterator[str]:
 
 def _weights() -> Path:
     local = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())["config"]["llm-stack:models"]["chat"]
-    return Path(local["weights"]["path"])
+    return Path(local["weights"]["path"]).resolve()
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,16 @@ def test_a_sound_configuration_has_every_default(sound: Mapping) -> None:
         ("image", {"mode": "prebuilt", "reference": "registry.acme.dev/llm:latest"}, "a reference by digest"),
         ("image/repository", "registry.acme.dev/llm:1", "without a tag"),
         ("monitoring/prometheus_address", "prometheus:9090", "is not an http or https address"),
+        ("monitoring/prometheus_address", "http://me:secret@prometheus", "is not an http or https address"),
+        ("models/chat/scaling/waiting_per_replica", float("nan"), "is no number to reckon with"),
+        (
+            "models/chat/resources/memory",
+            "\u0661Gi",
+            "is not a memory quantity",
+        ),  # an Arabic one: a digit to Python only
+        ("models/chat/network/client_namespaces", ["edge", "Not A Label"], "client_namespaces[1]"),
+        ("models/chat/placement/node_selector", {"disk type": "ssd"}, "is not a label's name"),
+        ("models/chat/placement/node_selector", {"disk": "very fast"}, "is not a label's value"),
     ],
 )
 def test_a_fault_names_key_value_and_remedy(sound: Mapping, path: str, value: object, says: str) -> None:
@@ -192,6 +202,16 @@ def test_an_encrypted_value_is_taken_unseen(sound: Mapping, tmp_path: Path) -> N
     (tmp_path / "Pulumi.test.yaml").write_text(yaml.safe_dump({"config": sound}))
     (finding,) = findings(from_files("test", tmp_path))
     assert str(finding).startswith("models.chat.scaling.max_replicas = [secret]: is text, must be a whole number")
+
+
+def test_an_encrypted_value_is_not_compared(sound: Mapping, tmp_path: Path) -> None:
+    set_at(sound, "models/chat/resources/memory", {"secure": "AAABAPyaXn=="})
+    (tmp_path / "Pulumi.test.yaml").write_text(yaml.safe_dump({"config": sound}))
+    parse(from_files("test", tmp_path))
+
+
+def test_a_label_may_have_no_value(sound: Mapping) -> None:
+    parse(set_at(sound, "models/chat/placement/node_selector", {"node-role.kubernetes.io/gpu": ""}))
 
 
 def test_a_stack_without_a_file_names_those_that_have_one() -> None:

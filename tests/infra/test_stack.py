@@ -218,10 +218,11 @@ def test_gpus_are_asked_for_only_where_configured(deploy: Deploy, sound: Mapping
     assert environment(on_cpu)["DEVICE"] == "cpu"
     sound["gpu_pools"] = {"big": {"gpu": "H100-80GB", "total": 8, "node_selector": {"gpu": "h100"}}}
     sound["models"]["chat"]["gpus"] = {"count": 2, "pool": "big"}
+    sound["models"]["chat"]["runtime"] = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
     on_gpus = deploy(sound).only("Deployment")
     assert container(on_gpus)["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert container(on_gpus)["resources"]["requests"]["nvidia.com/gpu"] == "2"
-    assert environment(on_gpus)["DEVICE"] == "cuda"
+    assert container(on_gpus)["command"][-20:].index("--tensor-parallel-size") >= 0
     pod = on_gpus["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"gpu": "h100"}
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]

@@ -1,6 +1,7 @@
 """What is said of a whole stack before it is deployed."""
 
 import copy
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,41 @@ from infra.config.files import from_files
 from infra.config.loader import parse
 from infra.config.parsing import Secret
 from infra.findings import Severity
+from infra.plan import cost, examples, rollouts, timing
 from infra.plan.plan import Plan, plan
 from infra.plan.report import report
+from tests.places import Place, places, watched
 
 Mapping = dict[str, Any]
+
+
+# The shipped stack, what is changed in it, and what is said of that.
+CASES: list[tuple[str, Mapping, str, str, str]] = [
+    ("prod", {"chat/config_file": "models/none.json"}, "error", "chat.config_file", "cannot be read"),
+    ("prod", {"gpu_pools/large/gpu": "T4"}, "error", "chat.server.dtype", "bfloat16"),
+    ("prod", {"gpu_pools/large/gpu": "T4"}, "error", "chat.gpus.pool", "Would fit"),
+    ("prod", {"chat/server/max_running_requests": 64}, "warning", "chat.server.max_running_requests", "at once"),
+    ("prod", {"chat/server/max_model_len": 100_000}, "error", "chat.server.max_model_len", "40960"),
+    ("prod", {"cost/budget_per_month": 100}, "error", "cost.budget_per_month", "5,548.00 USD"),
+    ("prod", {"chat/timing/startup_seconds": 60}, "error", "chat.timing.startup_seconds", "82 s at 200 MB/s"),
+    ("prod", {"chat/timing/drain_seconds": 30}, "warning", "chat.timing.drain_seconds", "answer_seconds = 300"),
+    ("prod", {"chat/scaling/cooldown_seconds": 60}, "warning", "chat.scaling.cooldown_seconds", "no effect"),
+    ("prod", {"chat/scaling/down_window_seconds": 60}, "warning", "chat.scaling.down_window_seconds", "idle"),
+    ("prod", {"gpu_pools/large/spot_notice_seconds": 120}, "warning", "chat.timing.grace_seconds", "spot"),
+    ("prod", {"chat/weights/cache/access_mode": "ReadWriteOnce"}, "warning", "chat.weights.cache.access_mode", "one node"),
+    ("dev", {"gpu_pools/small/total": 1, "chat/scaling/max_replicas": 1}, "warning", "chat.placement.rollout", "downtime"),
+    (
+        "dev",
+        {
+            "chat/scaling/min_replicas": 0,
+            "chat/scaling/cooldown_seconds": 60,
+            "chat/scaling/request_side": {"source": "query", "query": "sum(q)", "per_replica": 1},
+        },
+        "error",
+        "chat.scaling.cooldown_seconds",
+        "go to sleep while it wakes",
+    ),
+]  # fmt: skip
 
 
 def changed(stack: str, changes: Mapping) -> Mapping:
@@ -41,35 +73,7 @@ def test_the_shipped_stacks_fit_and_have_nothing_open_but_their_examples(stack: 
     assert found.models["chat"].fit is not None
 
 
-@pytest.mark.parametrize(
-    ("stack", "changes", "severity", "key", "says"),
-    [
-        ("prod", {"chat/config_file": "models/none.json"}, "error", "chat.config_file", "cannot be read"),
-        ("prod", {"gpu_pools/large/gpu": "T4"}, "error", "chat.server.dtype", "bfloat16"),
-        ("prod", {"gpu_pools/large/gpu": "T4"}, "error", "chat.gpus.pool", "Would fit"),
-        ("prod", {"chat/server/max_running_requests": 64}, "warning", "chat.server.max_running_requests", "at once"),
-        ("prod", {"chat/server/max_model_len": 100_000}, "error", "chat.server.max_model_len", "40960"),
-        ("prod", {"cost/budget_per_month": 100}, "error", "cost.budget_per_month", "5,548.00 USD"),
-        ("prod", {"chat/timing/startup_seconds": 60}, "error", "chat.timing.startup_seconds", "82 s at 200 MB/s"),
-        ("prod", {"chat/timing/drain_seconds": 30}, "warning", "chat.timing.drain_seconds", "answer_seconds = 300"),
-        ("prod", {"chat/scaling/cooldown_seconds": 60}, "warning", "chat.scaling.cooldown_seconds", "no effect"),
-        ("prod", {"chat/scaling/down_window_seconds": 60}, "warning", "chat.scaling.down_window_seconds", "idle"),
-        ("prod", {"gpu_pools/large/spot_notice_seconds": 120}, "warning", "chat.timing.grace_seconds", "spot"),
-        ("prod", {"chat/weights/cache/access_mode": "ReadWriteOnce"}, "warning", "chat.weights.cache.access_mode", "one node"),
-        ("dev", {"gpu_pools/small/total": 1, "chat/scaling/max_replicas": 1}, "warning", "chat.placement.rollout", "downtime"),
-        (
-            "dev",
-            {
-                "chat/scaling/min_replicas": 0,
-                "chat/scaling/cooldown_seconds": 60,
-                "chat/scaling/request_side": {"source": "query", "query": "sum(q)", "per_replica": 1},
-            },
-            "error",
-            "chat.scaling.cooldown_seconds",
-            "go to sleep while it wakes",
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("stack", "changes", "severity", "key", "says"), CASES)
 def test_what_is_wrong_shows_before_it_is_paid_for(
     stack: str, changes: Mapping, severity: str, key: str, says: str
 ) -> None:
@@ -78,11 +82,31 @@ def test_what_is_wrong_shows_before_it_is_paid_for(
     assert any(says in str(finding) and finding.severity == severity for finding in found), [str(one) for one in found]
 
 
-def test_models_that_count_on_the_same_gpus_are_told() -> None:
+def two_models() -> Mapping:
     mapping = changed("prod", {})
     mapping["models"]["code"] = copy.deepcopy(mapping["models"]["chat"])
     mapping["models"]["code"]["exposure"]["host"] = "code.acme.dev"
-    found = {finding.key: finding for finding in plan(parse(mapping)).findings}
+    return mapping
+
+
+def test_every_finding_of_the_plan_has_a_case() -> None:
+    seen: set[Place] = set()
+    for mapping in (two_models(), *(changed(stack, changes) for stack, changes, *_ in CASES)):
+        config = parse(mapping)
+        found = [watched(examples.findings, seen)(config), watched(cost.findings, seen)(config)]
+        found.append(watched(rollouts.shared_pools, seen)(config))
+        for key, model in plan(config).models.items():
+            found.append(watched(timing.findings, seen)(config, key, model.start))
+            found.append(watched(rollouts.findings, seen)(config, key))
+        for finding in itertools.chain(*found):
+            assert finding.key
+            assert finding.value
+            assert finding.remedy.endswith(".")
+    assert places(timing, cost, rollouts, examples) - seen == set()
+
+
+def test_models_that_count_on_the_same_gpus_are_told() -> None:
+    found = {finding.key: finding for finding in plan(parse(two_models())).findings}
     assert "3 GPUs short when chat, code" in found["gpu_pools.large.total"].problem
     assert found["gpu_pools.large.total"].severity is Severity.WARNING
 

@@ -24,7 +24,7 @@ S3 = {
 CHANGES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "our server on GPUs behind a load balancer": {
-        "gpus": {"count": 2, "pool": "l4"},
+        "gpus": {"count": 1, "pool": "l4"},
         "api_keys": {"source": "generated"},
         "endpoint": {"type": "LoadBalancer", "tls": True},
     },

@@ -1,26 +1,32 @@
 """A real server process for tests: the tiny model behind the real command."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 
+# Below those that systems give to clients' connections.
+PORTS = range(20_000, 32_000)
 START_SECONDS = 90
 STOP_SECONDS = 30
 POLL_SECONDS = 0.05
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nothing listens at, and that no client's connection takes until a server has started there."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ServerProcess:
@@ -37,11 +43,13 @@ class ServerProcess:
             "PORT": str(self.port),
             "DEVICE": "cpu",
             "DTYPE": "float32",
+            "OMP_NUM_THREADS": "1",  # the model is so small that threads only wait for each other
             **settings,
         }
-        with log.open("wb") as output:
+        self.errors = log.with_name(f"{log.name}-errors")
+        with log.open("wb") as output, self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service"], env=environment, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "service"], env=environment, stdout=output, stderr=errors
             )
         if ready:
             self.wait_for(lambda: self.get("/ready").status_code == 200, START_SECONDS)
@@ -65,9 +73,13 @@ class ServerProcess:
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None, f"the server ended: {self.log.read_text()[-2000:]}"
-            assert time.monotonic() < deadline, f"not in {seconds} s: {self.log.read_text()[-2000:]}"
+            assert self.process.poll() is None, f"the server ended: {self.told()}"
+            assert time.monotonic() < deadline, f"not in {seconds} s: {self.told()}"
             time.sleep(POLL_SECONDS)
+
+    def told(self) -> str:
+        """The ends of its log and of its standard error."""
+        return f"{self.log.read_text()[-2000:]}\n{self.errors.read_text()[-1000:]}"
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

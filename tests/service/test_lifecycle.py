@@ -1,57 +1,137 @@
 """From the start to SIGTERM."""
 
+import asyncio
 import http.client
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import openai
+import pytest
 
-from tests.service.server import ServerProcess
+from tests.service.server import START_SECONDS, ServerProcess
 
-STORY = {"messages": [{"role": "user", "content": "Tell a story"}], "max_tokens": 300, "stream": True, "temperature": 0}
+STREAMS = 50
+STORY: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Tell a story"}],
+    "max_tokens": 40,
+    "stream": True,
+    "ignore_eos": True,
+}
+# Longer than any of the times below.
+ENDLESS = {**STORY, "max_tokens": 1900, "n": 4}
 
 
-def test_sigterm_lets_a_running_stream_end_and_exits_with_0(model: Path, tmp_path: Path) -> None:
-    server = ServerProcess(model, tmp_path / "log", DRAIN_TIMEOUT_SECONDS="30")
+def kept_alive(server: ServerProcess) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("GET", "/v1/models")
+    connection.getresponse().read()
+    return connection
+
+
+def closed(connection: http.client.HTTPConnection) -> bool:
+    """Whether the server closes it; the connection is of no use afterwards."""
+    assert connection.sock is not None
     try:
-        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=STORY, timeout=60) as answer:
-            lines = answer.iter_lines()
-            next(lines)
+        return connection.sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    finally:
+        connection.close()
+
+
+def started(server: ServerProcess) -> None:
+    """Waits until it serves; meanwhile it says how far it is."""
+    told: set[tuple[str, str]] = set()
+
+    def ready() -> bool:
+        answer = server.get("/ready")
+        if answer.status_code == 503:
+            told.add((answer.json()["status"], answer.json()["detail"]))
+        return answer.status_code == 200
+
+    server.wait_for(ready, START_SECONDS)
+    assert {status for status, _ in told} == {"loading"}
+    assert all(detail for _, detail in told)
+
+
+def test_sigterm_lets_live_streams_end_and_answers_what_still_comes(model: Path, tmp_path: Path) -> None:
+    settings = {"DRAIN_TIMEOUT_SECONDS": "120", "MAX_WAITING_REQUESTS": "100"}
+    server = ServerProcess(model, tmp_path / "log", ready=False, **settings)
+
+    async def listen(client: httpx.AsyncClient, started: asyncio.Semaphore) -> list[str]:
+        async with client.stream("POST", "/v1/chat/completions", json=STORY) as answer:
+            started.release()
+            return [line async for line in answer.aiter_lines() if line]
+
+    async def crowd() -> list[list[str]]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=server.url, timeout=120, limits=limits) as client:
+            started = asyncio.Semaphore(0)
+            streams = [asyncio.create_task(listen(client, started)) for _ in range(STREAMS)]
+            await started.acquire()
+            idle = kept_alive(server)
             server.terminate()
-            server.wait_for(lambda: server.get("/ready").status_code == 503)
-            assert server.get("/ready").json()["status"] == "draining"
-            late = httpx.post(f"{server.url}/v1/completions", json={"prompt": "late", "max_tokens": 2}, timeout=30)
-            assert late.status_code == 200
-            assert late.headers["connection"] == "close"
-            assert [line for line in lines if line][-1] == "data: [DONE]"
+            assert await asyncio.to_thread(closed, idle)
+            ready = await client.get("/ready")
+            assert (ready.status_code, ready.json()["status"]) == (503, "draining")
+            late = await client.post("/v1/completions", json={"prompt": "late", "max_tokens": 2})
+            assert (late.status_code, late.headers["connection"]) == (200, "close")
+            return await asyncio.gather(*streams)
+
+    try:
+        started(server)
+        for lines in asyncio.run(crowd()):
+            assert lines[-1] == "data: [DONE]"
+            assert json.loads(lines[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
         assert server.process.wait(20) == 0
     finally:
         server.close()
 
 
-def test_stream_beyond_the_drain_ends_with_an_error_event(model: Path, tmp_path: Path) -> None:
-    server = ServerProcess(model, tmp_path / "log", DRAIN_TIMEOUT_SECONDS="0")
+def test_what_the_drain_cuts_off_ends_with_an_error(model: Path, tmp_path: Path) -> None:
+    server = ServerProcess(model, tmp_path / "log", DRAIN_TIMEOUT_SECONDS="1", MAX_RUNNING_REQUESTS="6")
+
+    async def cut_off() -> tuple[list[str], httpx.Response]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+            whole = asyncio.create_task(client.post("/v1/chat/completions", json={**ENDLESS, "n": 1, "stream": False}))
+            async with client.stream("POST", "/v1/chat/completions", json=ENDLESS) as answer:
+                lines = answer.aiter_lines()
+                await anext(lines)
+                server.terminate()
+                return [line async for line in lines if line], await whole
+
     try:
-        with httpx.stream(
-            "POST", f"{server.url}/v1/chat/completions", json={**STORY, "max_tokens": 2000}, timeout=60
-        ) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-            server.terminate()
-            last = [line for line in lines if line][-1]
-        assert "shutting down" in last
+        events, whole = asyncio.run(cut_off())
+        error = json.loads(events[-1].removeprefix("data: "))["error"]
+        assert (error["type"], error["code"]) == ("service_unavailable_error", "unavailable")
+        assert "shutting down" in error["message"]
+        assert (whole.status_code, whole.headers["retry-after"]) == (503, "1")
         assert server.process.wait(20) == 0
     finally:
         server.close()
 
 
-def test_old_connection_is_closed_after_an_answer(model: Path, tmp_path: Path) -> None:
-    server = ServerProcess(model, tmp_path / "log", MAX_CONNECTION_AGE_SECONDS="1")
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+@pytest.fixture(scope="module")
+def hasty(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    log = tmp_path_factory.mktemp("hasty") / "log"
+    server = ServerProcess(model, log, MAX_CONNECTION_AGE_SECONDS="1", REQUEST_TIMEOUT_SECONDS="1")
+    yield server
+    server.close()
+
+
+class TestBounds:
+    """Of time: of a request and of a connection."""
+
+    def test_old_connection_is_closed_after_an_answer(self, hasty: ServerProcess) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", hasty.port, timeout=10)
         began = time.monotonic()
         kept = True
         while kept:
@@ -62,6 +142,44 @@ def test_old_connection_is_closed_after_an_answer(model: Path, tmp_path: Path) -
             assert time.monotonic() - began < 10
         assert time.monotonic() - began >= 1
         connection.close()
+
+    def test_request_beyond_its_time_ends_with_an_error(self, hasty: ServerProcess) -> None:
+        began = time.monotonic()
+        whole = httpx.post(f"{hasty.url}/v1/chat/completions", json={**ENDLESS, "stream": False}, timeout=30)
+        assert (whole.status_code, whole.json()["error"]["code"]) == (504, "request_timeout")
+        assert whole.headers["x-should-retry"] == "false"  # or OpenAI's client would try again
+        assert 1 <= time.monotonic() - began < 3
+        streamed = httpx.post(f"{hasty.url}/v1/chat/completions", json=ENDLESS, timeout=30)
+        last = streamed.text.rstrip().rpartition("data: ")[2]
+        assert (streamed.status_code, json.loads(last)["error"]["code"]) == (200, "request_timeout")
+        with openai.OpenAI(base_url=f"{hasty.url}/v1", api_key="none") as client:
+            chunks = client.chat.completions.create(
+                model="tiny",
+                messages=ENDLESS["messages"],
+                max_tokens=1900,
+                n=4,
+                stream=True,
+                extra_body={"ignore_eos": True},
+            )
+            with pytest.raises(openai.APIError, match="within the 1 s"):
+                list(chunks)
+        hasty.wait_for(lambda: hasty.metric("vllm:num_requests_running") == 0, seconds=2)
+
+    def test_body_that_never_comes_is_not_waited_for(self, hasty: ServerProcess) -> None:
+        head = (
+            b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{"
+        )
+        with socket.create_connection(("127.0.0.1", hasty.port), timeout=10) as connection:
+            connection.sendall(head)
+            assert connection.recv(100).startswith(b"HTTP/1.1 504 ")
+
+
+def test_sigterm_before_anything_runs_ends_the_process(model: Path, tmp_path: Path) -> None:
+    server = ServerProcess(model, tmp_path / "log", ready=False)
+    try:
+        time.sleep(1)  # Python has begun, torch is not there yet
+        server.terminate()
+        assert server.process.wait(20) == 0
     finally:
         server.close()
 
@@ -82,6 +200,6 @@ def test_model_that_cannot_be_loaded_ends_the_process_with_the_reason(tmp_path: 
     server = ServerProcess(tmp_path / "empty", tmp_path / "log", ready=False)
     try:
         assert server.process.wait(60) == 1
-        assert server.log.read_text().splitlines()[-1].startswith(f"{tmp_path / 'empty'}: ")
+        assert server.errors.read_text().splitlines()[-1].startswith(f"{tmp_path / 'empty'}: ")
     finally:
         server.close()

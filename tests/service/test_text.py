@@ -39,18 +39,18 @@ def test_words_keep_their_spaces() -> None:
 def test_stop_string_never_shows_in_part(cut: int) -> None:
     text = "one two STOP three"
     stops = StopStrings(["STOP"])
-    told, ended = "", False
+    told, ended = "", None
     for start in range(0, len(text), cut):
         piece, ended = stops.add(text[start : start + cut])
         told += piece
         assert not told.endswith(("S", "ST", "STO", "STOP"))
         if ended:
             break
-    assert ended
+    assert ended == "STOP"
     assert told == "one two "
 
 
 def test_what_was_held_back_in_vain_is_told() -> None:
     stops = StopStrings(["STOP"])
-    assert stops.add("a ST") == ("a ", False)
+    assert stops.add("a ST") == ("a ", None)
     assert stops.end() == "ST"

@@ -1,9 +1,20 @@
 """Contradictions of how a model is reached and by whom."""
 
+import ipaddress
 from collections.abc import Iterator, Mapping
 
-from infra.config.parsing import Check, Contradiction
-from infra.config.schema import IngressExposure, LoadBalancerEndpoint, Model, NodePortEndpoint, NoKeys, StackConfig
+from infra.config.parsing import Check, Contradiction, Encrypted
+from infra.config.schema import (
+    GivenKeys,
+    IngressExposure,
+    LoadBalancerEndpoint,
+    Model,
+    Network,
+    NodePortEndpoint,
+    NoKeys,
+    StackConfig,
+)
+from infra.runtime import first_key
 
 
 def public_without_key(model: Model) -> Iterator[Contradiction]:
@@ -17,6 +28,13 @@ def public_without_key(model: Model) -> Iterator[Contradiction]:
             f"leaves the model open to everyone: its {door} is public",
             "Use generated or given.",
         )
+
+
+def no_key(given: GivenKeys) -> Iterator[Contradiction]:
+    """Given keys among which there is none."""
+    if not isinstance(given.keys, Encrypted) and not first_key(given.keys):
+        problem = "has no key: empty lines and comments are none"
+        yield Contradiction("keys", given.keys, problem, "Give one key per line, or use source generated.")
 
 
 def public_without_tls(model: Model) -> Iterator[Contradiction]:
@@ -83,12 +101,41 @@ def node_ports(models: Mapping[str, Model]) -> Iterator[Contradiction]:
         taken[port] = name
 
 
+def hosts(models: Mapping[str, Model]) -> Iterator[Contradiction]:
+    """Two models under one name: requests would reach either."""
+    taken: dict[str, str] = {}
+    for name, model in models.items():
+        if model.exposure is None:
+            continue
+        host = model.exposure.host
+        if host in taken:
+            problem = f"is also the host of models.{taken[host]}.exposure"
+            yield Contradiction(f"models.{name}.exposure.host", host, problem, "Give each model a host of its own.")
+        taken[host] = name
+
+
+def client_cidrs(cidrs: tuple[str, ...]) -> Iterator[Contradiction]:
+    """Addresses of clients that are no network."""
+    for index, cidr in enumerate(cidrs):
+        try:
+            ipaddress.ip_network(cidr)
+        except ValueError as error:
+            yield Contradiction(f"client_cidrs[{index}]", cidr, str(error), "Give a network such as 203.0.113.0/24.")
+        else:
+            if "/" not in cidr:
+                problem = "does not say how many of its bits count"
+                yield Contradiction(f"client_cidrs[{index}]", cidr, problem, f"Use {ipaddress.ip_network(cidr)}.")
+
+
 CHECKS = (
     Check(Model, (), public_without_key),
+    Check(GivenKeys, (), no_key),
     Check(Model, (), public_without_tls),
     Check(Model, (), internal_balancer),
     Check(Model, (), two_doors),
     Check(Model, (), issuer),
     Check(Model, (), proxy_timeout),
     Check(StackConfig, ("models",), node_ports),
+    Check(StackConfig, ("models",), hosts),
+    Check(Network, ("client_cidrs",), client_cidrs),
 )

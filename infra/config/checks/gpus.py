@@ -87,6 +87,19 @@ def pools(config: StackConfig) -> Iterator[Contradiction]:
             yield Contradiction(path, gpus.pool, problem, "Set gpus.count, or leave gpus.pool out to serve on the CPU.")
 
 
+def joined_shares(config: StackConfig) -> Iterator[Contradiction]:
+    """Several shares of GPUs for one replica: two of one GPU are no two GPUs, and the device plugin refuses the pod."""
+    sharing = config.device_plugin.sharing
+    for name, model in config.models.items():
+        if sharing != "none" and model.gpus.count > 1:
+            yield Contradiction(
+                f"models.{name}.gpus.count",
+                model.gpus.count,
+                f"asks for several shares, and they may be of one GPU (device_plugin.sharing = {sharing})",
+                "Use 1, or device_plugin.sharing none.",
+            )
+
+
 def slices(config: StackConfig) -> Iterator[Contradiction]:
     """A slice (MIG profile) that the GPU does not have, that is not offered, or several that one server cannot join."""
     for name, model in config.models.items():
@@ -157,6 +170,7 @@ CHECKS = (
     Check(DevicePlugin, (), operator_only),
     Check(StackConfig, ("device_plugin", "gpu_pools"), runtime_classes),
     Check(StackConfig, (), pools),
+    Check(StackConfig, (), joined_shares),
     Check(StackConfig, (), slices),
     Check(StackConfig, (), capacity),
     Check(StackConfig, (), surge),

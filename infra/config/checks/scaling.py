@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from infra.config.parsing import Check, Contradiction
 from infra.config.schema import DevicePlugin as Plugin
-from infra.config.schema import GpuMetrics, Model, Scaling, Server, StackConfig
+from infra.config.schema import GpuMetrics, Model, Scaling, Schedule, Server, StackConfig
 
 # The horizontal autoscaler does nothing while the load is within this of its target (the controller manager's default).
 AUTOSCALER_TOLERANCE = 0.1
@@ -38,7 +38,7 @@ def scale_to_zero(scaling: Scaling) -> Iterator[Contradiction]:
 
 
 def any_signal(scaling: Scaling) -> Iterator[Contradiction]:
-    """Several replicas and nothing to scale on."""
+    """Nothing to scale on: KEDA refuses a ScaledObject without a signal, of however many replicas."""
     signals = (
         scaling.waiting_per_replica,
         scaling.running_per_replica,
@@ -46,12 +46,20 @@ def any_signal(scaling: Scaling) -> Iterator[Contradiction]:
         scaling.gpu_percent,
         scaling.request_side,
     )
-    if not any(signals) and not scaling.schedules and scaling.max_replicas > scaling.min_replicas:
+    if not any(signals) and not scaling.schedules:
         yield Contradiction(
-            "scaling.max_replicas",
-            scaling.max_replicas,
-            "is never reached: no signal is looked at",
-            "Set waiting_per_replica or running_per_replica.",
+            "scaling.waiting_per_replica",
+            scaling.waiting_per_replica,
+            "leaves no signal that is looked at: KEDA takes no autoscaler without one",
+            "Set waiting_per_replica or running_per_replica; for a fixed number, min_replicas and max_replicas to the same.",
+        )
+
+
+def schedule_hours(schedule: Schedule) -> Iterator[Contradiction]:
+    """A schedule that ends when it begins: KEDA refuses it."""
+    if schedule.start == schedule.end:
+        yield Contradiction(
+            "end", schedule.end, "is when it begins too", "Give the hour until which replicas are kept."
         )
 
 
@@ -122,6 +130,7 @@ CHECKS = (
     Check(Scaling, ("min_replicas", "max_replicas", "fallback_replicas"), fallback_range),
     Check(Model, ("scaling",), scale_to_zero),
     Check(Model, ("scaling",), any_signal),
+    Check(Schedule, (), schedule_hours),
     Check(Model, ("scaling",), schedule_replicas),
     Check(Model, ("server", "scaling"), running_target),
     Check(Model, ("server", "scaling"), waiting_target),

@@ -3,10 +3,22 @@
 from collections.abc import Iterator, Mapping
 
 from infra.config.parsing import Check, Contradiction
-from infra.config.schema import Cluster, Model, Objectives, PvcWeights, Resources, S3Weights, StackConfig, Timing
+from infra.config.schema import (
+    Cluster,
+    InstallMonitoring,
+    Model,
+    Objectives,
+    PvcWeights,
+    Resources,
+    S3Weights,
+    StackConfig,
+    Timing,
+    TransformersRuntime,
+)
 from infra.lifecycle import drain_seconds
 from infra.observability.slo import near_buckets
 from infra.quantity import bytes_of
+from infra.versions import DCGM_EXPORTER, GPU_OPERATOR, NVIDIA_DEVICE_PLUGIN
 from service.metric_names import FIRST_TOKEN_BUCKETS, INTER_TOKEN_BUCKETS
 
 
@@ -51,6 +63,25 @@ def existing_claims(cluster: Cluster, models: Mapping[str, Model]) -> Iterator[C
         )
 
 
+def namespaces(config: StackConfig) -> Iterator[Contradiction]:
+    """One namespace made for two parts of the stack, of which each wants its own level of Pod Security."""
+    monitoring, keda, plugin = config.monitoring, config.keda, config.device_plugin
+    charts = {"install": NVIDIA_DEVICE_PLUGIN.name, "gpu-operator": GPU_OPERATOR.name}
+    exporter = config.gpu_metrics.mode == "install" and plugin.mode != "gpu-operator"
+    made = {
+        "cluster.namespace": config.cluster.namespace if config.cluster.create_namespace else None,
+        "keda.namespace": keda.namespace if keda.mode == "install" else None,
+        "monitoring.namespace": monitoring.namespace if isinstance(monitoring, InstallMonitoring) else None,
+        "device_plugin.mode": charts.get(plugin.mode),
+        "gpu_metrics.mode": DCGM_EXPORTER.name if exporter else None,
+    }
+    taken: dict[str, str] = {}
+    for key, namespace in made.items():
+        if namespace is not None and (first := taken.setdefault(namespace, key)) != key:
+            problem = f"is also the namespace that the stack makes for {key}"
+            yield Contradiction(first, namespace, problem, "Give each part a namespace of its own.")
+
+
 def s3_keys(model: Model) -> Iterator[Contradiction]:
     """Half of an access key."""
     weights = model.weights
@@ -62,6 +93,14 @@ def s3_keys(model: Model) -> Iterator[Contradiction]:
             f"is missing, and weights.{given} is given",
             "Give both, or neither to use the pod's cloud identity.",
         )
+
+
+def one_device(model: Model) -> Iterator[Contradiction]:
+    """Several GPUs for a replica of our own server, which computes on one: the others would be paid for and idle."""
+    if isinstance(model.runtime, TransformersRuntime) and model.gpus.count > 1:
+        problem = "are reserved for each replica, and the runtime transformers computes on one"
+        remedy = "Use gpus.count 1 on a pool of bigger GPUs, or runtime.kind vllm, which divides a model among several."
+        yield Contradiction("gpus.count", model.gpus.count, problem, remedy)
 
 
 def objectives(promised: Objectives) -> Iterator[Contradiction]:
@@ -82,6 +121,8 @@ CHECKS = (
     Check(Resources, ("memory", "memory_limit"), memory),
     Check(Model, ("timing",), grace),
     Check(Model, (), s3_keys),
+    Check(Model, (), one_device),
     Check(Objectives, (), objectives),
     Check(StackConfig, ("cluster", "models"), existing_claims),
+    Check(StackConfig, (), namespaces),
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from infra.config.parsing import key
-from infra.config.schema.names import DNS_LABEL
+from infra.config.schema.names import DNS_LABEL, LABEL_NAME, LABEL_VALUE, labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,10 @@ class Cluster:
 class Toleration:
     """A taint that pods put up with."""
 
-    taint: str = key("the taint's key")
-    value: str | None = key("the taint's value; any when left out", default=None)
+    taint: str = key("the taint's key", pattern=LABEL_NAME, looks="a taint's key, such as nvidia.com/gpu")
+    value: str | None = key(
+        "the taint's value; any when left out", default=None, pattern=LABEL_VALUE, looks="a taint's value"
+    )
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = key(
         "the taint's effect; any when left out", default=None
     )
@@ -50,7 +52,7 @@ class GpuPool:
         default=None,
         minimum=1,
     )
-    node_selector: Mapping[str, str] = key("labels of the pool's nodes", default_factory=dict)
+    node_selector: Mapping[str, str] = labels("labels of the pool's nodes")
     tolerations: tuple[Toleration, ...] = key(
         "taints of the pool's nodes, besides nvidia.com/gpu, which is always tolerated", default=()
     )

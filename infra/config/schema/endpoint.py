@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from infra.config.parsing import key
-from infra.config.schema.names import DNS_LABEL, DNS_NAME, NODE_PORT_FIRST, NODE_PORT_LAST
+from infra.config.schema.names import (
+    DAY_SECONDS,
+    DNS_LABEL,
+    DNS_NAME,
+    NODE_PORT_FIRST,
+    NODE_PORT_LAST,
+    OBJECT_NAME,
+    annotations,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +49,7 @@ class LoadBalancerEndpoint:
     tls: bool = key(
         "whether the load balancer ends TLS, by annotations of the cloud; it listens on 443 then", default=False
     )
-    annotations: Mapping[str, str] = key("the Service's annotations, by which clouds are told", default_factory=dict)
+    annotations: Mapping[str, str] = annotations("the Service's annotations, by which clouds are told")
 
 
 EndpointKind = ClusterIpEndpoint | NodePortEndpoint | LoadBalancerEndpoint
@@ -67,12 +75,15 @@ class IngressExposure:
         pattern=DNS_LABEL,
         looks="a DNS label",
     )
-    issuer: str | None = key("cert-manager's ClusterIssuer for the certificate", default=None)
-    annotations: Mapping[str, str] = key("more annotations of the Ingress", default_factory=dict)
+    issuer: str | None = key(
+        "cert-manager's ClusterIssuer for the certificate", default=None, pattern=OBJECT_NAME, looks="an object's name"
+    )
+    annotations: Mapping[str, str] = annotations("more annotations of the Ingress")
     timeout_seconds: int | None = key(
         "seconds until the proxy gives up on an answer; longer than answer_seconds when left out",
         default=None,
         minimum=1,
+        maximum=DAY_SECONDS,
     )
 
 
@@ -85,12 +96,15 @@ class GatewayExposure:
     host: str = key("the name under which clients reach it", pattern=DNS_NAME, looks="a DNS name")
     gateway: str = key("the Gateway", pattern=DNS_LABEL, looks="a DNS label")
     namespace: str = key("the Gateway's namespace, in which its pods run", pattern=DNS_LABEL, looks="a DNS label")
-    section: str | None = key("the Gateway's listener; any when left out", default=None)
+    section: str | None = key(
+        "the Gateway's listener; any when left out", default=None, pattern=OBJECT_NAME, looks="a listener's name"
+    )
     tls: bool = key("whether that listener ends TLS", default=True)
     timeout_seconds: int | None = key(
         "seconds until the Gateway gives up on an answer; longer than answer_seconds when left out",
         default=None,
         minimum=1,
+        maximum=DAY_SECONDS,
     )
 
 
@@ -129,7 +143,10 @@ class Network:
 
     policy: bool = key("whether the pods are closed to everyone else", default=True)
     client_namespaces: tuple[str, ...] = key(
-        "namespaces whose pods may send requests, besides the models' own and the exposure's", default=()
+        "namespaces whose pods may send requests, besides the models' own and the exposure's",
+        default=(),
+        pattern=DNS_LABEL,
+        looks="a DNS label",
     )
     client_cidrs: tuple[str, ...] = key(
         "addresses that may send requests through a NodePort or LoadBalancer", default=("0.0.0.0/0",)

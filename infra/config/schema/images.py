@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from infra.config.parsing import key
-from infra.config.schema.names import BY_DIGEST, DNS_LABEL, IMAGE_DIGEST, REPOSITORY
+from infra.config.schema.names import BY_DIGEST, DNS_LABEL, IMAGE_DIGEST, OBJECT_NAME, REPOSITORY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,12 @@ class BuildImage:
         "credentials of the registry, for the push and for the pods; without them, the builder's own login",
         default=None,
     )
-    pull_secrets: tuple[str, ...] = key("Secrets of the models' namespace with which pods pull the image", default=())
+    pull_secrets: tuple[str, ...] = key(
+        "Secrets of the models' namespace with which pods pull the image",
+        default=(),
+        pattern=OBJECT_NAME,
+        looks="a Secret's name",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +60,12 @@ class PrebuiltImage:
         looks=BY_DIGEST,
     )
     registry: Registry | None = key("credentials with which the pods pull the image", default=None)
-    pull_secrets: tuple[str, ...] = key("Secrets of the models' namespace with which pods pull the image", default=())
+    pull_secrets: tuple[str, ...] = key(
+        "Secrets of the models' namespace with which pods pull the image",
+        default=(),
+        pattern=OBJECT_NAME,
+        looks="a Secret's name",
+    )
 
 
 Image = BuildImage | PrebuiltImage

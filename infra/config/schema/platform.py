@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from infra.config.parsing import key
-from infra.config.schema.names import DNS_LABEL, HTTP_ADDRESS, MEMORY_QUANTITY
+from infra.config.schema.names import DNS_LABEL, HTTP_ADDRESS, MEMORY_QUANTITY, OBJECT_NAME, labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,8 @@ class DevicePlugin:
         "whether the GPU Operator sets up the container runtime too; false where the nodes' image has done it (AKS)",
         default=True,
     )
-    node_selector: Mapping[str, str] = key(
-        "labels of the nodes with GPUs; when left out, those that NVIDIA, the clouds and gpu_pools put on such nodes",
-        default_factory=dict,
+    node_selector: Mapping[str, str] = labels(
+        "labels of the nodes with GPUs; when left out, those that NVIDIA, the clouds and gpu_pools put on such nodes"
     )
 
 
@@ -77,7 +76,12 @@ class InstallMonitoring:
     storage: str = key(
         "the size of Prometheus' volume", default="50Gi", pattern=MEMORY_QUANTITY, looks="a size such as 50Gi"
     )
-    storage_class: str | None = key("the volume's storage class; the cluster's default when left out", default=None)
+    storage_class: str | None = key(
+        "the volume's storage class; the cluster's default when left out",
+        default=None,
+        pattern=OBJECT_NAME,
+        looks="a storage class's name",
+    )
     grafana: bool = key("whether Grafana is installed, with the models' dashboard", default=True)
     runbooks: str = key(
         "the address under which docs/runbooks is read, for the links in alerts", default="docs/runbooks"
@@ -114,9 +118,8 @@ class ExistingMonitoring:
         "whether this stack brings the alerts about GPUs, KEDA and kube-state-metrics, and the dashboard: one per cluster",
         default=False,
     )
-    service_monitor_labels: Mapping[str, str] = key(
-        "labels by which Prometheus selects ServiceMonitors and rules (a kube-prometheus-stack often asks for `release`)",
-        default_factory=dict,
+    service_monitor_labels: Mapping[str, str] = labels(
+        "labels by which Prometheus selects ServiceMonitors and rules (a kube-prometheus-stack often asks for `release`)"
     )
 
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from infra.config.parsing import key
+from infra.config.schema.names import DAY_SECONDS
+
+# As many nodes as Kubernetes is made for: no model has more replicas.
+MOST_REPLICAS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,7 @@ class Scaling:
         default=1,
         minimum=0,
     )
-    max_replicas: int = key("replicas at most", default=3, minimum=1)
+    max_replicas: int = key("replicas at most", default=3, minimum=1, maximum=MOST_REPLICAS)
     waiting_per_replica: float | None = key(
         "queued requests per replica above which one more is wanted; null: not looked at", default=5.0, minimum=0.1
     )
@@ -77,7 +81,7 @@ class Scaling:
         "a signal from outside the pods, which is there at zero replicas too", default=None, tag="source"
     )
     schedules: tuple[Schedule, ...] = key("hours for which replicas are kept ready", default=())
-    polling_seconds: int = key("seconds between KEDA's own looks at the signals", default=15, minimum=1)
+    polling_seconds: int = key("seconds between KEDA's own looks at the signals", default=15, minimum=1, maximum=3600)
     up_window_seconds: int = key(
         "seconds for which load must last before replicas are added", default=0, minimum=0, maximum=3600
     )
@@ -88,9 +92,10 @@ class Scaling:
         "seconds without load before the last replica goes (with min_replicas 0 only); a cold start and half when left out",
         default=None,
         minimum=1,
+        maximum=DAY_SECONDS,
     )
     fallback_failures: int = key(
-        "failed looks at Prometheus in a row before the fallback applies", default=3, minimum=1
+        "failed looks at Prometheus in a row before the fallback applies", default=3, minimum=1, maximum=1000
     )
     fallback_replicas: int | None = key(
         "replicas to hold at least while Prometheus does not answer; min_replicas (1 at least) when left out",

@@ -6,7 +6,15 @@ from typing import ClassVar, Literal
 
 from infra.config.parsing import key
 from infra.config.schema.cluster import Toleration
-from infra.config.schema.names import BY_DIGEST, CPU_QUANTITY, DNS_LABEL, IMAGE_DIGEST, MEMORY_QUANTITY
+from infra.config.schema.names import (
+    BY_DIGEST,
+    CPU_QUANTITY,
+    DAY_SECONDS,
+    DNS_LABEL,
+    IMAGE_DIGEST,
+    MEMORY_QUANTITY,
+    labels,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +129,10 @@ class Timing:
         maximum=7200,
     )
     grace_seconds: int | None = key(
-        "seconds until the pod is killed; pre-stop and drain with a margin when left out", default=None, minimum=1
+        "seconds until the pod is killed; pre-stop and drain with a margin when left out",
+        default=None,
+        minimum=1,
+        maximum=DAY_SECONDS,
     )
 
 
@@ -129,7 +140,7 @@ class Timing:
 class Placement:
     """On which nodes the replicas run, and what may move them."""
 
-    node_selector: Mapping[str, str] = key("labels that a node must have, besides the pool's", default_factory=dict)
+    node_selector: Mapping[str, str] = labels("labels that a node must have, besides the pool's")
     tolerations: tuple[Toleration, ...] = key("taints that the pods put up with, besides the pool's", default=())
     priority_class: str | None = key(
         "the PriorityClass of the pods", default=None, pattern=DNS_LABEL, looks="a DNS label"

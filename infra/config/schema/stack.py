@@ -23,7 +23,7 @@ class StackConfig:
     models: Mapping[str, Model] = key(
         "one entry per model, by name",
         pattern=MODEL_NAME,
-        looks="a name of lower-case letters, digits and dashes, at most 54 long",
+        looks="a name of lower-case letters, digits and dashes, at most 46 long",
     )
     keda: Keda = key("the autoscaler", default=Keda())
     device_plugin: DevicePlugin = key("who offers the nodes' GPUs to pods", default=DevicePlugin())

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from infra.config.parsing import key
-from infra.config.schema.names import BY_DIGEST, DNS_LABEL, HTTP_ADDRESS, IMAGE_DIGEST, MEMORY_QUANTITY
+from infra.config.schema.names import (
+    BY_DIGEST,
+    DNS_LABEL,
+    HTTP_ADDRESS,
+    IMAGE_DIGEST,
+    MEMORY_QUANTITY,
+    NODE_NAME,
+    OBJECT_NAME,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +24,7 @@ class NodeDiskWeights:
     TAG: ClassVar[str] = "node-disk"
 
     path: str = key("the model's directory on the node", pattern=r"/\S+", looks="an absolute path")
-    node: str = key("the node's label kubernetes.io/hostname")
+    node: str = key("the node's label kubernetes.io/hostname", pattern=NODE_NAME, looks="a node's name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +47,12 @@ class CacheVolume:
     """A PersistentVolumeClaim that the stack makes, in which downloads outlive their pods."""
 
     size: str = key("the volume's size", pattern=MEMORY_QUANTITY, looks="a size such as 50Gi")
-    storage_class: str | None = key("the storage class; the cluster's default when left out", default=None)
+    storage_class: str | None = key(
+        "the storage class; the cluster's default when left out",
+        default=None,
+        pattern=OBJECT_NAME,
+        looks="a storage class's name",
+    )
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = key(
         "ReadWriteMany where several nodes share it, ReadWriteOnce where all replicas run on one node",
         default="ReadWriteMany",

@@ -29,6 +29,12 @@ UNSERVED_TYPES = ("kubernetes:helm.sh/", "kubernetes:yaml", "kubernetes:kustomiz
 RANDOM_DIGITS = 8
 # Changing these leads to another cluster: everything there would have to be made anew.
 CLUSTER_KEYS = ("clusterIdentifier",)
+# Kinds whose content the official provider replaces unless it is told otherwise, with the option and the variable that do.
+MUTABLE_KINDS = {
+    "ConfigMap": ("enableConfigMapMutable", "PULUMI_K8S_ENABLE_CONFIGMAP_MUTABLE"),
+    "Secret": ("enableSecretMutable", "PULUMI_K8S_ENABLE_SECRET_MUTABLE"),
+}
+CONTENT = ("data", "binaryData", "stringData")
 DELETE_UNREACHABLE = "PULUMI_K8S_DELETE_UNREACHABLE"
 FIELD_MANAGER = "__fieldManager"
 INITIAL_VERSION = "__initialApiVersion"
@@ -59,6 +65,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         self._unreachable: str | None = None
         self._delete_unreachable = False
         self._upsert = False
+        self._mutable: set[str] = set()
 
     def Handshake(  # noqa: N802
         self, request: provider_pb2.ProviderHandshakeRequest, context: grpc.ServicerContext
@@ -105,6 +112,7 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         self._releases = Releases(helm, self._namespace, self._log)
         self._delete_unreachable = _switch(settings, "deleteUnreachable", DELETE_UNREACHABLE)
         self._upsert = _switch(settings, "upsertExistingObjects", "PULUMI_K8S_UPSERT_EXISTING_OBJECTS")
+        self._mutable = {kind for kind, switch in MUTABLE_KINDS.items() if _switch(settings, *switch)}
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     def Check(self, request: provider_pb2.CheckRequest, context: grpc.ServicerContext) -> provider_pb2.CheckResponse:  # noqa: N802
@@ -137,8 +145,13 @@ class KubernetesProvider(provider_pb2_grpc.ResourceProviderServicer):
         same_place = old["metadata"] and all(
             old["metadata"].get(key) == new["metadata"].get(key) for key in ("name", "namespace")
         )
-        fixed = (*EVERY_KIND, *kind_of(new["kind"]).fixed)
+        fixed = (*EVERY_KIND, *self._fixed(new["kind"], old))
         return diff_response(old, new, fixed, delete_first=bool(same_place and not autonamed))
+
+    def _fixed(self, kind: str, old: Json) -> tuple[str, ...]:
+        fixed = kind_of(kind).fixed
+        open_to_change = kind in self._mutable and not old.get("immutable")
+        return tuple(path for path in fixed if path not in CONTENT) if open_to_change else fixed
 
     def Create(self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext) -> provider_pb2.CreateResponse:  # noqa: N802
         if _type(request.urn) == RELEASE:

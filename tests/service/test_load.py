@@ -1,7 +1,9 @@
 """Many requests at once: correct, counted, bounded, cancelled."""
 
 import asyncio
+import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import openai
@@ -10,12 +12,13 @@ import pytest
 from service import metric_names
 from tests.service.server import ServerProcess
 
-LONG = {
+LONG: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Tell a long story"}],
     "max_tokens": 1500,
     "stream": True,
-    "temperature": 0,
+    "ignore_eos": True,
 }
+CLIENTS = 200
 
 
 def complete(client: openai.OpenAI, prompt: str, seed: int) -> str:
@@ -37,7 +40,10 @@ def idle(server: ServerProcess) -> bool:
 
 def test_full_queue_is_429_and_disconnect_frees_every_place(server: ServerProcess) -> None:
     async def crowd() -> None:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with (
+            httpx.AsyncClient(base_url=server.url, timeout=60) as client,
+            openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as official,
+        ):
 
             async def listen() -> None:
                 async with client.stream("POST", "/v1/chat/completions", json=LONG) as answer:
@@ -51,6 +57,8 @@ def test_full_queue_is_429_and_disconnect_frees_every_place(server: ServerProces
             assert refused.status_code == 429
             assert refused.headers["retry-after"] == "1"
             assert refused.json()["error"]["code"] == "queue_full"
+            with pytest.raises(openai.RateLimitError):
+                await official.chat.completions.create(model="tiny", messages=LONG["messages"])
             for listener in listeners:
                 listener.cancel()
             await asyncio.gather(*listeners, return_exceptions=True)
@@ -67,13 +75,50 @@ def test_client_that_leaves_a_whole_answer_frees_its_place(server: ServerProcess
     server.wait_for(lambda: idle(server), seconds=5)
 
 
+def test_clients_that_leave_at_random_leave_nothing_behind(server: ServerProcess) -> None:
+    chance = random.Random(1)
+
+    async def one(client: httpx.AsyncClient) -> int:
+        body = {**LONG, "stream": chance.random() < 0.7, "n": chance.choice([1, 1, 2])}
+        try:
+            async with asyncio.timeout(chance.uniform(0, 0.3)):
+                return (await client.post("/v1/chat/completions", json=body)).status_code
+        except TimeoutError:
+            return 0
+
+    async def storm() -> list[int]:
+        limits = httpx.Limits(max_connections=40)
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+            return await asyncio.gather(*(one(client) for _ in range(CLIENTS)))
+
+    statuses = asyncio.run(storm())
+    assert set(statuses) <= {0, 429}
+    server.wait_for(lambda: idle(server), seconds=5)
+    assert server.metric(metric_names.KV_CACHE_USAGE) == 0
+    good = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+    assert httpx.post(f"{server.url}/v1/chat/completions", json=good, timeout=2).status_code == 200
+
+
+def test_two_requests_with_the_same_id_are_two_requests(server: ServerProcess) -> None:
+    def ask(seed: int) -> str:
+        body = {"messages": LONG["messages"], "max_tokens": 50, "seed": seed}
+        headers = {"x-request-id": "the-same"}
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=30)
+        text: str = answer.json()["choices"][0]["message"]["content"]
+        return text
+
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(ask, [1, 2, 3]))
+    assert len(set(together)) == 3
+    assert together == [ask(seed) for seed in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("read_first", [True, False])
 def test_client_that_leaves_a_stream_of_several_prompts_frees_every_place(
     server: ServerProcess, read_first: bool
 ) -> None:
     server.wait_for(lambda: idle(server))
-    prompt = "<|im_start|>user\nTell a long story<|im_end|>\n<|im_start|>assistant\n"  # as LONG: the model does not end it soon
-    body = {"prompt": [prompt] * 3, "max_tokens": 1500, "stream": True, "temperature": 0}
+    body = {"prompt": ["Tell a long story"] * 3, "max_tokens": 1500, "stream": True, "ignore_eos": True}
     with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as answer:
         lines = answer.iter_lines()
         if read_first:
@@ -92,7 +137,7 @@ def test_every_metric_is_exposed_with_the_models_name(server: ServerProcess) -> 
         metric_names.REQUEST_LATENCY,
         metric_names.QUEUE_TIME,
     )
-    label = f'{metric_names.MODEL_NAME_LABEL}="tiny"'
+    label = f'{metric_names.ENGINE_LABEL}="0",{metric_names.MODEL_NAME_LABEL}="tiny"'
     for name in (
         *gauges,
         *(f"{counter}_total" for counter in counters),
@@ -101,7 +146,8 @@ def test_every_metric_is_exposed_with_the_models_name(server: ServerProcess) -> 
         assert f"{name}{{{label}}}" in text
     for reason in ("stop", "length", "abort"):
         assert (
-            f'{metric_names.REQUEST_SUCCESS}_total{{{metric_names.FINISHED_REASON_LABEL}="{reason}",{label}}}' in text
+            f'{metric_names.REQUEST_SUCCESS}_total{{{metric_names.ENGINE_LABEL}="0",'
+            f'{metric_names.FINISHED_REASON_LABEL}="{reason}",{metric_names.MODEL_NAME_LABEL}="tiny"}}' in text
         )
 
 

@@ -1,0 +1,150 @@
+"""Where the keys and values of every sequence are: bookkeeping only, no tensors.
+
+All of it is one row of token places. The first part holds what runs, one contiguous region per sequence, so that attention
+reads them where they are: nothing is gathered in a step. The second part holds pages for the prefix cache; a hit is copied
+into the region, a finished prompt out of it. Regions double as their sequence grows, so their sizes are few and neighbours
+of the same size can be computed as one batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service.engine.prefix import PAGE_TOKENS, PrefixPages
+from service.engine.regions import Regions
+
+# A multiple of what paged kernels of GPUs want (256), and long enough that a short chat never moves.
+SMALLEST_REGION = 256
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Keys and values to copy before the next forward pass: ``size`` places from each source, to the targets in turn."""
+
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    size: int
+
+
+@dataclass(eq=False)
+class Lease:
+    """A sequence's region, and the pages of the prefix cache that it holds; ``length``: places in use."""
+
+    start: int
+    size: int
+    length: int
+    cached: int
+    pages: list[int] = field(default_factory=list)
+
+
+class KvCache:
+    """Places for ``region_tokens`` tokens of running sequences, none longer than ``context_tokens``, and ``page_count`` pages.
+
+    ``copies`` are to be carried out in their order before anything else is written; whoever does so empties the list.
+
+    Raises:
+        ValueError: a sequence as long as the context would not fit.
+    """
+
+    def __init__(
+        self, *, region_tokens: int, page_count: int, context_tokens: int, smallest_region: int = SMALLEST_REGION
+    ) -> None:
+        self.smallest_region = smallest_region
+        self._longest = -(-context_tokens // smallest_region) * smallest_region
+        if region_tokens < self._longest:
+            raise ValueError(f"{region_tokens} places for keys and values are less than the context's {self._longest}")
+        self._regions = Regions(region_tokens)
+        self._pages = PrefixPages(page_count)
+        self._pages_start = region_tokens
+        self._leases: set[Lease] = set()
+        self.copies: list[Copy] = []
+
+    @property
+    def region_tokens(self) -> int:
+        """Places for running sequences."""
+        return self._regions.total
+
+    @property
+    def places(self) -> int:
+        """All of them: so long are the tensors."""
+        return self._pages_start + self._pages.count * PAGE_TOKENS
+
+    @property
+    def usage(self) -> float:
+        """The share of the places for running sequences that is taken, 0 to 1."""
+        return 1 - self._regions.free / self._regions.total
+
+    def open(self, tokens: Sequence[int], room: int) -> Lease | None:
+        """A region for ``tokens`` and ``room`` more, with what the prefix cache knows of them; None: no place now.
+
+        At least the last token is left to compute: its scores are what the next one is drawn from.
+        """
+        size = self._size(len(tokens) + room)
+        start = self._regions.take(size)
+        if start is None:
+            return None
+        pages = self._pages.match(tokens, len(tokens) - 1)
+        cached = len(pages) * PAGE_TOKENS
+        lease = Lease(start, size, cached, cached, pages)
+        if pages:
+            targets = range(start, start + cached, PAGE_TOKENS)
+            self.copies.append(Copy(tuple(map(self._place, pages)), tuple(targets), PAGE_TOKENS))
+        self._leases.add(lease)
+        return lease
+
+    def grow(self, lease: Lease, length: int) -> bool:
+        """Makes room for ``length`` tokens, in place or elsewhere; False: there is none now."""
+        if length <= lease.size:
+            return True
+        size = self._size(length)
+        if self._regions.widen(lease.start + lease.size, size - lease.size):
+            lease.size = size
+            return True
+        start = self._regions.take(size)
+        if start is None:
+            return False
+        self._move(lease, start, size)
+        return True
+
+    def publish(self, lease: Lease, tokens: Sequence[int]) -> None:
+        """Lets later requests find the full pages of ``tokens``, all of which are computed and in the region."""
+        lease.length = len(tokens)
+        sources, targets = [], []
+        for start in range(len(lease.pages) * PAGE_TOKENS, len(tokens) - PAGE_TOKENS + 1, PAGE_TOKENS):
+            added = self._pages.add(lease.pages[-1] if lease.pages else None, tokens[start : start + PAGE_TOKENS])
+            if added is None:
+                break
+            page, new = added
+            lease.pages.append(page)
+            if new:
+                sources.append(lease.start + start)
+                targets.append(self._place(page))
+        if sources:
+            self.copies.append(Copy(tuple(sources), tuple(targets), PAGE_TOKENS))
+
+    def close(self, lease: Lease) -> None:
+        """Gives the region back; the pages stay findable."""
+        self._leases.remove(lease)
+        self._regions.give(lease.start, lease.size)
+        self._pages.release(lease.pages)
+
+    def compact(self) -> None:
+        """Moves the highest region that fits into a hole below it: at most one copy per step keeps what runs together."""
+        for lease in sorted(self._leases, key=lambda lease: lease.start, reverse=True):
+            start = self._regions.take(lease.size, below=lease.start)
+            if start is not None:
+                self._move(lease, start, lease.size)
+                return
+
+    def _move(self, lease: Lease, start: int, size: int) -> None:
+        if lease.length:
+            self.copies.append(Copy((lease.start,), (start,), lease.length))
+        self._regions.give(lease.start, lease.size)
+        lease.start, lease.size = start, size
+
+    def _size(self, tokens: int) -> int:
+        """The smallest of the sizes that holds so many: they double, up to the context."""
+        doublings = max(0, (tokens - 1) // self.smallest_region).bit_length()
+        return min(self.smallest_region << doublings, self._longest)
+
+    def _place(self, page: int) -> int:
+        return self._pages_start + page * PAGE_TOKENS

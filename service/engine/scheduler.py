@@ -1,0 +1,140 @@
+"""Who computes what in the next step. No tensors, no clock, no threads: the same calls always give the same plans.
+
+A step is a list of turns: every sequence that has its prompt behind it computes one token, and what is left of the budget
+goes to prompts, in chunks. First come, first served: a request never waits for a later one, and when the cache is full the
+latest gives its place up and computes its keys and values again later.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from service.engine.kv_cache import KvCache, Lease
+
+
+@dataclass(eq=False)
+class Sequence:
+    """The tokens of one request, prompt and answer; ``computed`` of them have their keys and values in the cache."""
+
+    tokens: list[int]
+    longest: int  # tokens of prompt and whole answer
+    prompt_tokens: int = field(init=False)
+    computed: int = 0
+    cached_tokens: int = 0  # of the prompt, from the prefix cache, when it first had its turn
+    preemptions: int = 0
+    lease: Lease | None = None
+
+    def __post_init__(self) -> None:
+        self.prompt_tokens = len(self.tokens)
+
+    @property
+    def pending(self) -> int:
+        """Tokens to compute before the next one can be drawn."""
+        return len(self.tokens) - self.computed
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """``count`` tokens of a sequence from ``start`` on; ``draws``: the last of them tells what comes next."""
+
+    sequence: Sequence
+    start: int
+    count: int
+    draws: bool
+
+
+class Scheduler:
+    """Plans steps of at most ``step_tokens`` tokens of prompts, beside one of each running sequence.
+
+    While others decode, a prompt that is longer than a step gets only ``chunk_tokens`` of one (which may be set anew before
+    every plan), so that it does not hold them up for long; short ones fill the step, and do so once.
+    """
+
+    def __init__(self, cache: KvCache, *, max_running: int, step_tokens: int, chunk_tokens: int) -> None:
+        self.cache = cache
+        self._max_running = max_running
+        self._step_tokens = step_tokens
+        self.chunk_tokens = chunk_tokens
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []  # by arrival, all of them before those that wait
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def plan(self) -> list[Turn]:
+        """The turns of the next step; empty when there is nothing to do."""
+        preempted = self._make_room()
+        decodes = [Turn(sequence, sequence.computed, 1, True) for sequence in self.running if sequence.pending == 1]
+        left = self._step_tokens
+        prefills: list[Turn] = []
+        for sequence in self.running:
+            if sequence.pending > 1 and left:
+                prefills.append(self._chunk(sequence, left, beside=bool(decodes)))
+                left -= prefills[-1].count
+        # Who just gave its place up would take the room that was made for others.
+        while not (preempted and self.running) and left and self.waiting and len(self.running) < self._max_running:
+            sequence = self.waiting[0]
+            if not self._admit(sequence):
+                break
+            prefills.append(self._chunk(sequence, left, beside=bool(decodes)))
+            left -= prefills[-1].count
+        self.cache.compact()
+        return decodes + prefills
+
+    def advance(self, turns: Iterable[Turn]) -> None:
+        """What was planned has been computed."""
+        for turn in turns:
+            sequence, lease = turn.sequence, turn.sequence.lease
+            assert lease is not None
+            sequence.computed = lease.length = turn.start + turn.count
+            if turn.count > 1:
+                self.cache.publish(lease, sequence.tokens[: sequence.computed])
+
+    def remove(self, sequence: Sequence, *, failed: bool = False) -> None:
+        """Takes a sequence out, wherever it is; of a failed one nothing is kept for others."""
+        if sequence.lease is None:
+            self.waiting.remove(sequence)
+        else:
+            self.running.remove(sequence)
+            self._release(sequence, publish=not failed)
+
+    def _chunk(self, sequence: Sequence, left: int, *, beside: bool) -> Turn:
+        assert sequence.lease is not None
+        long = len(sequence.tokens) - sequence.lease.cached > self._step_tokens
+        count = min(sequence.pending, left, self.chunk_tokens if long and beside else left)
+        return Turn(sequence, sequence.computed, count, count == sequence.pending)
+
+    def _admit(self, sequence: Sequence) -> bool:
+        room = min(sequence.longest - len(sequence.tokens), self.cache.smallest_region)
+        lease = self.cache.open(sequence.tokens, room)
+        if lease is None:
+            return False
+        self.waiting.popleft()
+        self.running.append(sequence)
+        sequence.lease, sequence.computed = lease, lease.cached
+        if not sequence.preemptions:
+            sequence.cached_tokens = lease.cached
+        return True
+
+    def _make_room(self) -> bool:
+        """Room for the next token of every running sequence; returns whether one had to give its place up for it."""
+        preempted = False
+        for sequence in tuple(self.running):
+            while sequence.lease is not None and not self.cache.grow(sequence.lease, len(sequence.tokens)):
+                self._preempt(self.running[-1])
+                preempted = True
+        return preempted
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._release(sequence, publish=True)
+        sequence.computed = 0
+        sequence.preemptions += 1
+        self.waiting.appendleft(sequence)
+
+    def _release(self, sequence: Sequence, *, publish: bool) -> None:
+        assert sequence.lease is not None
+        if publish:
+            self.cache.publish(sequence.lease, sequence.tokens[: sequence.computed])
+        self.cache.close(sequence.lease)
+        sequence.lease = None

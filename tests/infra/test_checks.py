@@ -1,0 +1,171 @@
+"""Every contradiction that is refused has a case here."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from infra.config.checks import CHECKS, endpoint, gpus, scaling, server
+from infra.config.loader import parse
+from infra.config.parsing import Check, ConfigError, Parser, Secret
+from infra.config.schema import StackConfig
+from tests.infra.conftest import SOUND
+from tests.places import Place, places, watched
+
+Group = dict[str, Any]
+HUB = {"source": "hub", "repository": "owner/name", "revision": "0" * 40}
+S3 = {"source": "s3", "bucket": "models", "prefix": "chat", "size": "20Gi"}
+INGRESS = {"kind": "ingress", "host": "chat.acme.dev"}
+KEYS: Group = {"api_keys": {"source": "generated"}}
+ON_GPUS: Group = {"gpus": {"count": 1, "pool": "l4"}}
+NODE_PORT = {"type": "NodePort", "port": 30080, "host": "node"}
+EVENING = {"timezone": "UTC", "start": "0 8 * * *", "end": "0 18 * * *", "replicas": 2}
+AWAKE = {"request_side": {"source": "query", "query": "sum(q)", "per_replica": 1}}
+NO_TARGETS = {"waiting_per_replica": None, "running_per_replica": None}
+
+
+def pool(**keys: object) -> Group:
+    return {"gpu_pools": {"l4": {"gpu": "L4", "total": 4, **keys}}}
+
+
+def chat(**keys: object) -> Group:
+    """Changes of the model; ``None`` stands for no such key."""
+    return {"models": {"chat": keys}}
+
+
+def also(**keys: object) -> Group:
+    """A second model like the first."""
+    return {"models": {"chat": keys, "code": {**SOUND["models"]["chat"], **keys}}}
+
+
+# What is changed in a sound configuration, the key that is told, and what is said of it.
+CASES: list[tuple[Group, str, str]] = [
+    ({"models": {"chat": None}}, "models", "names no model"),
+    (chat(resources={"memory": "4Gi"}), "models.chat.resources.memory", "more than memory_limit"),
+    (chat(timing={"grace_seconds": 100}), "models.chat.timing.grace_seconds", "still answers"),
+    ({**pool(), **chat(gpus={"count": 2, "pool": "l4"})}, "models.chat.gpus.count", "computes on one"),
+    (chat(objectives={"first_token_seconds": 2.6}), "models.chat.objectives.first_token_seconds", "no bucket"),
+    (chat(weights={**S3, "access_key": "a"}), "models.chat.weights.secret_key", "weights.access_key is given"),
+    (chat(weights={"source": "pvc", "claim": "c"}), "cluster.create_namespace", "makes the namespace llm"),
+    ({"keda": {"mode": "install", "namespace": "llm"}}, "cluster.namespace", "for keda.namespace"),
+    ({"cluster": {"namespace": "dcgm-exporter"}, "gpu_metrics": {"mode": "install"}}, "cluster.namespace", "for gpu_metrics"),
+    (chat(scaling={"min_replicas": 4}), "models.chat.scaling.min_replicas", "more than max_replicas"),
+    (chat(scaling={"fallback_replicas": 4}), "models.chat.scaling.fallback_replicas", "outside min_replicas"),
+    (chat(scaling={"min_replicas": 0}), "models.chat.scaling.min_replicas", "nothing that could wake"),
+    (chat(scaling={**NO_TARGETS, "max_replicas": 1}), "models.chat.scaling.waiting_per_replica", "no signal"),
+    (chat(scaling={"schedules": [{**EVENING, "end": "0 8 * * *"}]}), "models.chat.scaling.schedules[0].end", "begins"),
+    (chat(scaling={"schedules": [{**EVENING, "replicas": 9}]}), "models.chat.scaling.schedules[0].replicas", "more than"),
+    (chat(scaling={"running_per_replica": 15}), "models.chat.scaling.running_per_replica", "never exceeded"),
+    (chat(scaling={"waiting_per_replica": 60}), "models.chat.scaling.waiting_per_replica", "never exceeded"),
+    (chat(scaling={"gpu_percent": 60}), "models.chat.scaling.gpu_percent", "the model has none"),
+    (
+        {**pool(), **chat(**ON_GPUS, scaling={"gpu_percent": 60}), "device_plugin": {"sharing": "mps", "shares": 2}},
+        "models.chat.scaling.gpu_percent",
+        "2 pods share",
+    ),
+    (
+        {**pool(), **chat(**ON_GPUS, scaling={"gpu_percent": 60}), "gpu_metrics": {"mode": "none"}},
+        "models.chat.scaling.gpu_percent",
+        "measured by nobody",
+    ),
+    (chat(exposure=INGRESS), "models.chat.api_keys.source", "its exposure is public"),
+    (chat(endpoint={"type": "LoadBalancer", "tls": True}), "models.chat.api_keys.source", "its endpoint is public"),
+    (chat(api_keys={"source": "given", "keys": Secret("# none\n")}), "models.chat.api_keys.keys", "has no key"),
+    (chat(endpoint={"type": "LoadBalancer"}, **KEYS), "models.chat.endpoint.tls", "travel in clear"),
+    (chat(endpoint={"type": "LoadBalancer", "internal": True}), "models.chat.endpoint.internal", "by itself"),
+    (
+        chat(endpoint={"type": "LoadBalancer", "tls": True}, exposure=INGRESS, **KEYS),
+        "models.chat.endpoint.type",
+        "second way in",
+    ),
+    (chat(exposure={**INGRESS, "issuer": "le"}, **KEYS), "models.chat.exposure.issuer", "tls_secret is missing"),
+    (chat(exposure={**INGRESS, "timeout_seconds": 9}, **KEYS), "models.chat.exposure.timeout_seconds", "cut off"),
+    (also(endpoint=NODE_PORT), "models.code.endpoint.port", "models.chat.endpoint"),
+    (also(exposure=INGRESS, **KEYS), "models.code.exposure.host", "models.chat.exposure"),
+    (chat(network={"client_cidrs": ["10.0.0.1/8"]}), "models.chat.network.client_cidrs[0]", "host bits"),
+    (chat(network={"client_cidrs": ["10.0.0.1"]}), "models.chat.network.client_cidrs[0]", "how many of its bits"),
+    (pool(gpu="L5"), "gpu_pools.l4.gpu", "no GPU that is known"),
+    ({"device_plugin": {"shares": 2}}, "device_plugin.shares", "sharing = none"),
+    ({"device_plugin": {"sharing": "mps"}}, "device_plugin.shares", "without effect"),
+    ({"device_plugin": {"sharing": "mps", "shares": 2, "mig_strategy": "single"}}, "device_plugin.sharing", "refuses MPS"),
+    (
+        {"device_plugin": {"sharing": "time-slicing", "shares": 2, "mig_strategy": "mixed"}},
+        "device_plugin.sharing",
+        "whole GPUs only",
+    ),
+    ({"device_plugin": {"driver": True}}, "device_plugin.driver", "GPU Operator only"),
+    ({"device_plugin": {"mode": "gpu-operator", "node_selector": {"a": "b"}}}, "device_plugin.node_selector", "itself"),
+    (
+        {
+            "gpu_pools": {"a": {"gpu": "L4", "total": 1}, "b": {"gpu": "L4", "total": 1, "runtime_class": "nvidia"}},
+            "device_plugin": {"mode": "install"},
+        },
+        "gpu_pools",
+        "different runtime classes",
+    ),
+    (chat(gpus={"count": 1}), "models.chat.gpus.pool", "is missing"),
+    (chat(gpus={"count": 1, "pool": "h100"}), "models.chat.gpus.pool", "no entry of gpu_pools"),
+    ({**pool(), **chat(gpus={"pool": "l4"})}, "models.chat.gpus.pool", "gpus.count = 0"),
+    (
+        {**pool(), **chat(gpus={"count": 2, "pool": "l4"}), "device_plugin": {"sharing": "mps", "shares": 2}},
+        "models.chat.gpus.count",
+        "several shares",
+    ),
+    (
+        {**pool(gpu="A30"), **chat(gpus={"count": 1, "pool": "l4", "mig_profile": "1g.6gb"})},
+        "models.chat.gpus.mig_profile",
+        "offered by nobody",
+    ),
+    (
+        {**pool(gpu="A30"), **chat(gpus={"count": 2, "pool": "l4", "mig_profile": "1g.6gb"})},
+        "models.chat.gpus.mig_profile",
+        "cannot be joined",
+    ),
+    (
+        {**pool(gpu="A30"), **chat(gpus={"count": 1, "pool": "l4", "mig_profile": "1g.7gb"})},
+        "models.chat.gpus.mig_profile",
+        "no profile of pool l4",
+    ),
+    ({**pool(total=2), **chat(**ON_GPUS)}, "models.chat.scaling.max_replicas", "asks for 3 GPUs"),
+    (
+        {**pool(total=3), **chat(**ON_GPUS, placement={"rollout": "surge"})},
+        "models.chat.placement.rollout",
+        "needs 1 free GPUs",
+    ),
+    ({**pool(), **chat(**ON_GPUS), "cost": {"budget_per_month": 9}}, "cost.budget_per_month", "price_per_hour is missing"),
+]  # fmt: skip
+
+
+def changed(changes: Group) -> Group:
+    """The sound configuration with the changes merged into its groups; a choice of another kind replaces the group."""
+    return merged(copy.deepcopy(SOUND), changes)
+
+
+def merged(group: Group, changes: Group) -> Group:
+    for name, value in changes.items():
+        before = group.get(name)
+        if isinstance(before, dict) and isinstance(value, dict) and not {"source", "type", "kind"} & value.keys():
+            merged(before, value)
+        elif value is None and isinstance(before, dict):
+            del group[name]
+        else:
+            group[name] = copy.deepcopy(value)
+    return group
+
+
+@pytest.mark.parametrize(("changes", "key", "says"), CASES, ids=[f"{key}: {says}" for _, key, says in CASES])
+def test_a_contradiction_names_key_value_and_remedy(changes: Group, key: str, says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(changed(changes))
+    found = [finding for finding in refused.value.findings if finding.key == key and says in str(finding)]
+    assert found, str(refused.value)
+    assert found[0].value
+    assert found[0].remedy.endswith((".", "?"))
+
+
+def test_every_check_has_a_case() -> None:
+    seen: set[Place] = set()
+    checks = [Check(check.group, check.keys, watched(check.find, seen)) for check in CHECKS]
+    for changes, *_ in CASES:
+        Parser(checks).build(StackConfig, "", changed(changes))
+    assert places(endpoint, gpus, scaling, server) - seen == set()

@@ -1,0 +1,142 @@
+"""Tiny networks with random weights, and the shortest way through the engine for them: no threads, no text."""
+
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from service.engine import gate
+from service.engine.attention import Shapes
+from service.engine.kv_cache import KvCache
+from service.engine.request import Sampling
+from service.engine.runner import Runner
+from service.engine.sampler import Choice, Chooser, choose
+from service.engine.scheduler import Scheduler, Sequence
+
+VOCABULARY = 256
+CONTEXT = 128
+# Shorter than the prompts of the tests, so that it matters.
+WINDOW = 12
+# Wide enough that one token is clearly the most likely, however the sums are rounded.
+SPREAD = 0.12
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": CONTEXT,
+    "tie_word_embeddings": False,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+_SLIDING = {"sliding_window": WINDOW}
+_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "mistral": _SLIDING,
+    "gemma2": {**_SLIDING, "attn_logit_softcapping": 2.0},
+    "gemma3_text": _SLIDING,
+    "phi3": {},
+    "granite": {},
+    "olmo2": {},
+    "smollm3": {},
+    "cohere2": _SLIDING,
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    "mixtral": _EXPERTS,
+    "gpt_oss": {
+        **_SLIDING,
+        **_EXPERTS,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+    "gpt_neox": {"rotary_pct": 0.25},
+    "gpt2": {"n_embd": 64, "n_head": 4, "n_layer": 3, "n_positions": CONTEXT, "n_inner": 96},
+}
+
+
+def network(architecture: str, **options: Any) -> Any:
+    """The same weights every time."""
+    config = transformers.AutoConfig.for_model(architecture, **{**_COMMON, **options})
+    made: Any = transformers.AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
+    random = torch.Generator().manual_seed(3)
+    for parameter in made.parameters():
+        # Vectors are norms' weights and biases, and sinks; the first of these are near 1.
+        about = 1.0 if parameter.dim() == 1 and parameter.mean() > 0.5 else 0.0
+        parameter.data = torch.randn(parameter.shape, generator=random) * SPREAD + about
+    return made
+
+
+def generated(made: Any, prompt: list[int], count: int) -> list[int]:
+    """What transformers' own greedy search adds to the prompt."""
+    with torch.inference_mode():
+        tokens = made.generate(
+            torch.tensor([prompt]), max_new_tokens=count, min_new_tokens=count, do_sample=False, pad_token_id=0
+        )
+    answer: list[int] = tokens[0, len(prompt) :].tolist()
+    return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """A network that has passed the gate."""
+
+    network: Any
+    shapes: Shapes
+
+    @classmethod
+    def of(cls, made: Any) -> "Packed":
+        return cls(network=made, shapes=gate.check(made))
+
+    def run(
+        self,
+        prompts: Tokens[list[int]],
+        answer: int,
+        *,
+        sampling: Tokens[Sampling] = (),
+        region_tokens: int = 16 * CONTEXT,
+        page_count: int = 0,
+        step_tokens: int = 512,
+        chunk_tokens: int = 512,
+        max_running: int = 16,
+        every: int = 0,
+    ) -> list[Sequence]:
+        """The sequences with their answers; one request arrives ``every`` so many steps (0: all at once)."""
+        cache = KvCache(region_tokens=region_tokens, page_count=page_count, context_tokens=CONTEXT, smallest_region=16)
+        runner = Runner(self.network, cache, self.shapes)
+        scheduler = Scheduler(cache, max_running=max_running, step_tokens=step_tokens, chunk_tokens=chunk_tokens)
+        greedy = Sampling(max_tokens=answer, temperature=0)
+        sequences = [Sequence(list(prompt), len(prompt) + answer) for prompt in prompts]
+        choosers = {
+            sequence: Chooser(sampling[index] if sampling else greedy, sequence.tokens, frozenset())
+            for index, sequence in enumerate(sequences)
+        }
+        waiting, steps = list(sequences), 0
+        while waiting or scheduler.running or scheduler.waiting:
+            while waiting and steps >= every * (len(sequences) - len(waiting)):
+                scheduler.add(waiting.pop(0))
+            steps += 1
+            turns = scheduler.plan()
+            if not turns:
+                continue
+            drawing, scores = runner.run(turns)
+            scheduler.advance(turns)
+            for turn, choice in zip(
+                drawing, choose(scores, [choosers[turn.sequence] for turn in drawing]), strict=True
+            ):
+                assert isinstance(choice, Choice), choice
+                turn.sequence.tokens.append(choice.token)
+                if len(turn.sequence.tokens) == turn.sequence.longest:
+                    scheduler.remove(turn.sequence)
+        return sequences
+
+
+def answers(sequences: Tokens[Sequence]) -> list[list[int]]:
+    return [sequence.tokens[sequence.prompt_tokens :] for sequence in sequences]

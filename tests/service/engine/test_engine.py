@@ -1,0 +1,398 @@
+"""The engine with a real model and its real thread, as the API sees it."""
+
+import asyncio
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from service.engine.answer import Answer
+from service.engine.engine import Engine, EngineState
+from service.engine.request import (
+    ContextLengthError,
+    EngineClosedError,
+    Generation,
+    Grammar,
+    GrammarError,
+    Piece,
+    QueueFullError,
+    Sampling,
+)
+from service.engine.runner import Runner
+from service.metrics import Metrics
+from service.settings import Settings
+
+Result = TypeVar("Result")
+CONTEXT = 512
+PROMPT = [40, 41, 42, 43]
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Metrics:
+    return Metrics("tiny")
+
+
+def started(model: Path, metrics: Metrics, **settings: Any) -> Engine:
+    options = {"max_model_len": CONTEXT, "max_running_requests": 6, "max_waiting_requests": 4, "kv_cache_mib": 16}
+    engine = Engine(Settings(model=str(model), device="cpu", **{**options, **settings}), metrics)
+    engine.start()
+    deadline = time.monotonic() + 60
+    while engine.state is EngineState.LOADING:
+        assert time.monotonic() < deadline, engine.progress
+        time.sleep(0.01)
+    assert engine.state is EngineState.SERVING, engine.progress
+    return engine
+
+
+@pytest.fixture(scope="module")
+def engine(model: Path, metrics: Metrics) -> Iterator[Engine]:
+    made = started(model, metrics)
+    yield made
+    made.stop("the test is over")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(engine: Engine, metrics: Metrics) -> Iterator[None]:
+    """Whatever a test does to its requests, every gauge is back where it was."""
+    yield
+    deadline = time.monotonic() + 10
+    while any(gauge(metrics, name) for name in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")):
+        assert time.monotonic() < deadline, metrics.text().decode()
+        time.sleep(0.01)
+    assert engine.state is EngineState.SERVING
+
+
+def gauge(metrics: Metrics, name: str, **labels: str) -> float:
+    lines = [line for line in metrics.text().decode().splitlines() if line.startswith(f"vllm:{name}{{")]
+    values = [
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if all(f'{label}="{value}"' in line for label, value in labels.items())
+    ]
+    assert values, name
+    return sum(values)
+
+
+async def whole(generation: Generation) -> Piece:
+    pieces = [piece async for piece in generation]
+    return sum(pieces[1:], pieces[0])
+
+
+def run(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    return asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def complete(engine: Engine, prompt: list[int] | None = None, **options: Any) -> Piece:
+    async def one() -> Piece:
+        return await whole(engine.submit(prompt or PROMPT, Sampling(**{"max_tokens": 12, "temperature": 0, **options})))
+
+    return run(one)
+
+
+def together(engine: Engine, *requests: tuple[list[int], Sampling]) -> list[Piece]:
+    async def all_of_them() -> list[Piece]:
+        return await asyncio.gather(*(whole(engine.submit(*request)) for request in requests))
+
+    return run(all_of_them)
+
+
+def test_answers_are_those_of_generate(engine: Engine, model: Path) -> None:
+    network: Any = AutoModelForCausalLM.from_pretrained(model)
+    with torch.inference_mode():
+        wanted = network.generate(torch.tensor([PROMPT]), max_new_tokens=30, do_sample=False)[0, len(PROMPT) :].tolist()
+    found = complete(engine, max_tokens=30)
+    assert list(found.tokens) == wanted
+    assert found.text == engine.model.tokenizer.decode(wanted, skip_special_tokens=True)
+
+
+def test_same_seed_gives_the_same_answer_whatever_else_runs(engine: Engine) -> None:
+    mine = (PROMPT, Sampling(max_tokens=40, seed=9, ignore_eos=True))
+    (alone,) = together(engine, mine)
+    others = [([50 + index] * (30 * index + 1), Sampling(max_tokens=5 + 9 * index)) for index in range(5)]
+    assert together(engine, *others, mine)[-1].tokens == alone.tokens
+    assert together(engine, mine, *others[:2])[0].tokens == alone.tokens
+
+
+def test_ends(engine: Engine) -> None:
+    free = complete(engine, ignore_eos=True)
+    assert (len(free.tokens), free.finish_reason, free.stop_reason) == (12, "length", None)
+    token = next(token for token in free.tokens if token != free.tokens[0])
+    at = free.tokens.index(token)
+    stopped = complete(engine, stop_token_ids=frozenset({token}))
+    assert (stopped.tokens, stopped.finish_reason, stopped.stop_reason) == (free.tokens[: at + 1], "stop", token)
+    assert free.text.startswith(stopped.text)
+    later = complete(engine, stop_token_ids=frozenset({token}), min_tokens=at + 2)
+    assert len(later.tokens) >= at + 2
+
+
+def test_end_token_ends_and_is_no_text(engine: Engine) -> None:
+    (end,) = engine.model.end_tokens
+    ended = complete(engine, logit_bias={end: 1000.0})
+    assert (ended.text, ended.tokens, ended.finish_reason) == ("", (end,), "stop")
+    assert len(complete(engine, logit_bias={end: 1000.0}, min_tokens=3).tokens) == 4
+    assert complete(engine, logit_bias={end: 1000.0}, ignore_eos=True).finish_reason == "length"
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_stop_string_across_tokens_never_shows_in_part(engine: Engine, length: int) -> None:
+    text = complete(engine, max_tokens=40, ignore_eos=True).text
+    stop = text[9 : 9 + length]
+
+    async def pieces() -> list[Piece]:
+        options = Sampling(max_tokens=40, temperature=0, ignore_eos=True, stop=("never there", stop))
+        return [piece async for piece in engine.submit(PROMPT, options)]
+
+    told = run(pieces)
+    end = text.find(stop)
+    for index in range(len(told)):
+        assert text[:end].startswith("".join(piece.text for piece in told[: index + 1]))
+    assert "".join(piece.text for piece in told) == text[:end]
+    assert (told[-1].finish_reason, told[-1].stop_reason) == ("stop", stop)
+
+
+def test_logprobs_come_with_every_token(engine: Engine) -> None:
+    answer = complete(engine, top_logprobs=2)
+    assert [entry.token for entry in answer.logprobs] == list(answer.tokens)
+    assert all(entry.top[0] == (entry.token, entry.logprob) for entry in answer.logprobs)
+    assert all(len(entry.top) == 2 for entry in answer.logprobs)
+    assert complete(engine).logprobs == ()
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_answer_obeys_its_schema(engine: Engine, seed: int) -> None:
+    grammar = Grammar(kind="json_schema", definition=json.dumps(SCHEMA))
+    answer = complete(engine, max_tokens=200, temperature=1.5, seed=seed, grammar=grammar)
+    assert answer.finish_reason == "stop"
+    value = json.loads(answer.text)
+    assert set(value) == {"name", "age"}
+    assert 0 <= value["age"] <= 99
+
+
+def test_other_grammars(engine: Engine) -> None:
+    regex = complete(engine, grammar=Grammar(kind="regex", definition=r"[a-c]{3}-\d{2}"), max_tokens=20)
+    assert re.fullmatch(r"[a-c]{3}-\d{2}", regex.text)
+    choices = ["yes", 'no, "never"', "größer"]
+    answers = {
+        complete(engine, grammar=Grammar(kind="choice", definition=json.dumps(choices)), temperature=5, seed=seed).text
+        for seed in range(12)
+    }
+    assert answers <= set(choices)
+    assert len(answers) > 1
+    begun = complete(engine, grammar=Grammar(kind="json_object"), max_tokens=8)
+    assert begun.text.startswith("{")
+
+
+def test_grammars_beside_each_other_and_free_text(engine: Engine) -> None:
+    free = (PROMPT, Sampling(max_tokens=12, temperature=0))
+    bound = (PROMPT, Sampling(max_tokens=12, temperature=0, grammar=Grammar(kind="regex", definition="[xyz]{4}")))
+    answers = together(engine, free, bound, free, bound)
+    assert answers[0].tokens == answers[2].tokens == complete(engine).tokens
+    assert re.fullmatch("[xyz]{4}", answers[1].text)
+    assert answers[1].text == answers[3].text
+
+
+@pytest.mark.parametrize(
+    ("kind", "definition", "message"),
+    [
+        ("regex", "((", "regex parse error"),
+        ("json_schema", "{", "not JSON"),
+        ("json_schema", "[]", "a JSON schema is an object"),
+        ("json_schema", '{"type": "strange"}', "strange"),
+        ("choice", "[]", "at least one text"),
+        ("choice", "[1]", "at least one text"),
+    ],
+)
+def test_grammar_that_is_none_is_refused(engine: Engine, kind: Any, definition: str, message: str) -> None:
+    with pytest.raises(GrammarError, match=message):
+        complete(engine, grammar=Grammar(kind=kind, definition=definition))
+
+
+def test_refusals(engine: Engine) -> None:
+    with pytest.raises(ContextLengthError) as refused:
+        complete(engine, [5] * 400, max_tokens=CONTEXT - 399)
+    assert (refused.value.prompt_tokens, refused.value.max_tokens, refused.value.context_tokens) == (400, 113, CONTEXT)
+
+    async def crowd() -> None:
+        generations = [engine.submit(PROMPT, Sampling(max_tokens=400, ignore_eos=True)) for _ in range(10)]
+        with pytest.raises(QueueFullError):
+            engine.submit(PROMPT, Sampling(max_tokens=1))
+        for generation in generations:
+            generation.cancel()
+        assert {(await whole(generation)).finish_reason for generation in generations} == {"abort"}
+
+    run(crowd)
+    assert complete(engine, [5] * 400, max_tokens=CONTEXT - 400, ignore_eos=True).finish_reason == "length"
+
+
+def test_cancel_ends_within_a_step_and_may_come_twice_and_late(engine: Engine, metrics: Metrics) -> None:
+    async def leave() -> tuple[Piece, int]:
+        generation = engine.submit(PROMPT, Sampling(max_tokens=500, temperature=0, ignore_eos=True))
+        pieces = aiter(generation)
+        await anext(pieces)
+        generation.cancel()
+        generation.cancel()
+        before = generation.completion_tokens
+        last = [piece async for piece in pieces][-1]
+        generation.cancel()
+        return last, generation.completion_tokens - before
+
+    aborted = gauge(metrics, "request_success_total", finished_reason="abort")
+    last, more = run(leave)
+    assert last.finish_reason == "abort"
+    assert more < 100
+    assert gauge(metrics, "request_success_total", finished_reason="abort") == aborted + 1
+
+
+def test_shared_beginning_is_computed_once(engine: Engine, metrics: Metrics) -> None:
+    shared = list(range(3, 103))
+
+    async def one(last: int) -> Generation:
+        generation = engine.submit([*shared, last], Sampling(max_tokens=2))
+        await whole(generation)
+        return generation
+
+    async def both() -> list[Generation]:
+        return [await one(5), *await asyncio.gather(one(6), one(7))]
+
+    names = ("prompt_tokens_total", "prefix_cache_hits_total", "prompt_tokens_cached_total")
+    before = [gauge(metrics, name) for name in names]
+    assert [generation.cached_tokens for generation in run(both)] == [0, 96, 96]
+    after = [gauge(metrics, name) for name in names]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [303, 192, 192]
+
+
+def failing(engine: Engine, request: tuple[list[int], Sampling], *, beside: int = 3) -> Piece:
+    """What becomes of a request that fails, after a check that its neighbours do not notice."""
+    good = (PROMPT, Sampling(max_tokens=30, temperature=0, ignore_eos=True))
+    (expected,) = together(engine, good)
+    answers = together(engine, *[good] * beside, request, good)
+    failed = answers.pop(beside)
+    assert {answer.tokens for answer in answers} == {expected.tokens}
+    return failed
+
+
+def test_failure_in_the_forward_pass_is_its_requests_own(engine: Engine) -> None:
+    outside = engine.model.vocabulary + 7
+    failed = failing(engine, ([5, outside, 6], Sampling(max_tokens=30)))
+    assert failed.finish_reason == "error"
+    assert "IndexError" in failed.error
+
+
+def test_failure_in_the_sampler_is_its_requests_own(engine: Engine) -> None:
+    failed = failing(engine, (PROMPT, Sampling(max_tokens=30, logit_bias={10**7: 1.0})))
+    assert failed.finish_reason == "error"
+
+
+def test_failure_in_the_text_is_its_requests_own(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Answer.add
+
+    def add(self: Answer, choice: Any, *, complete: bool) -> Piece:
+        if self._sampling.max_tokens == 29 and self.tokens == 3:
+            raise UnicodeError("broken text")
+        return real(self, choice, complete=complete)
+
+    monkeypatch.setattr(Answer, "add", add)
+    failed = failing(engine, (PROMPT, Sampling(max_tokens=29)))
+    assert (len(failed.tokens), failed.finish_reason, failed.error) == (3, "error", "UnicodeError: broken text")
+
+
+def test_scores_that_are_no_numbers_do_not_spread(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Runner.run
+    poison = 77
+
+    def poisoned(self: Runner, turns: Any) -> Any:
+        drawing, scores = real(self, turns)
+        for index, turn in enumerate(drawing):
+            if turn.sequence.tokens[0] == poison:
+                lease = turn.sequence.lease
+                assert lease is not None
+                for layer in self._layers:
+                    for part in layer:
+                        part[lease.start : lease.start + 2] = float("nan")
+                scores[index] = float("nan")
+        return drawing, scores
+
+    monkeypatch.setattr(Runner, "run", poisoned)
+    for _ in range(2):
+        assert failing(engine, ([poison] * 20, Sampling(max_tokens=5))).finish_reason == "error"
+    monkeypatch.undo()
+    assert complete(engine, [poison] * 5).finish_reason is not None
+
+
+def test_slow_reader_gets_everything_in_fewer_pieces(engine: Engine) -> None:
+    async def late() -> list[Piece]:
+        generation = engine.submit(PROMPT, Sampling(max_tokens=20, temperature=0, ignore_eos=True))
+        pieces = aiter(generation)
+        first = await anext(pieces)
+        while generation.completion_tokens < 20:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        return [first, *[piece async for piece in pieces]]
+
+    told = run(late)
+    assert len(told) == 2
+    assert sum((piece.tokens for piece in told), ()) == complete(engine, max_tokens=20, ignore_eos=True).tokens
+
+
+def test_event_loop_computes_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads with pools of their own slow each other down many times over."""
+    computing = {"engine"}
+    real = torch.nn.functional.linear
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        computing.add(threading.current_thread().name)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", noted)
+    complete(engine, top_logprobs=1)
+    assert computing == {"engine"}
+
+
+def test_preempted_requests_still_get_their_answers(model: Path) -> None:
+    metrics = Metrics("tiny")
+    # The tiny model keeps 1 KiB per token: two layers, two heads of 32 numbers of 4 bytes, keys and values.
+    small = started(model, metrics, kv_cache_mib=2, max_model_len=1024)
+    requests = [([60 + index] * 250, Sampling(max_tokens=300, temperature=0, ignore_eos=True)) for index in range(4)]
+    answers = together(small, *requests)
+    assert [answer.finish_reason for answer in answers] == ["length"] * 4
+    assert gauge(metrics, "num_preemptions_total") > 0
+    for request, answer in zip(requests, answers, strict=True):
+        assert together(small, request)[0].tokens == answer.tokens
+    small.stop("over")
+
+
+def test_stop_ends_every_request_with_the_reason_and_refuses_new_ones(model: Path) -> None:
+    metrics = Metrics("tiny")
+    other = started(model, metrics)
+
+    async def cut() -> Piece:
+        generation = other.submit(PROMPT, Sampling(max_tokens=500, ignore_eos=True))
+        await anext(aiter(generation))
+        other.stop("the server is shutting down")
+        return await whole(generation)
+
+    last = run(cut)
+    assert (last.finish_reason, last.error) == ("abort", "the server is shutting down")
+    with pytest.raises(EngineClosedError, match="the server is shutting down"):
+        complete(other)
+    assert gauge(metrics, "num_requests_running") == 0
+
+
+def test_engine_without_a_model_says_what_it_does() -> None:
+    engine = Engine(Settings(model="nowhere"), Metrics("none"))
+    with pytest.raises(EngineClosedError, match="not loaded: starting"):
+        _ = engine.model

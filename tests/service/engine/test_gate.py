@@ -1,0 +1,49 @@
+"""A model whose answers would be wrong is not served."""
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from service.engine import attention, gate
+from tests.service.engine.networks import ARCHITECTURES, network
+
+
+def test_layers_that_the_engine_does_not_know_are_refused_by_name() -> None:
+    made = network("llama4_text", num_local_experts=2, head_dim=16)
+    with pytest.raises(gate.UnsupportedModelError, match=r"Llama4ForCausalLM: layers of the kind chunked_attention"):
+        gate.check(made)
+
+
+def test_architecture_without_replaceable_attention_is_refused_by_name() -> None:
+    config = transformers.BloomConfig(vocab_size=64, hidden_size=32, n_head=2, n_layer=1)
+    with pytest.raises(gate.UnsupportedModelError, match="BloomForCausalLM: transformers does not let"):
+        gate.check(transformers.BloomForCausalLM(config).eval())  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(("architecture", "part"), [("gpt_oss", "sinks"), ("gemma2", "softcap"), ("mistral", "window")])
+def test_attention_that_lacks_a_part_is_noticed(monkeypatch: pytest.MonkeyPatch, architecture: str, part: str) -> None:
+    whole = attention.Scores
+
+    def lacking(**parts: Any) -> attention.Scores:
+        return whole(**{**parts, part: None})
+
+    made = network(architecture, **ARCHITECTURES[architecture])
+    monkeypatch.setattr(attention, "Scores", lacking)
+    with pytest.raises(gate.UnsupportedModelError, match=r"gives other scores .* is not supported"):
+        gate.check(made)
+
+
+def test_network_that_breaks_is_refused_with_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError("no such head")
+
+    monkeypatch.setattr(attention.Step, "attend", broken)
+    with pytest.raises(gate.UnsupportedModelError, match=r"LlamaForCausalLM: the packed .* RuntimeError: no such head"):
+        gate.check(network("llama"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_passes(dtype: torch.dtype) -> None:
+    assert gate.check(network("qwen3").to(dtype)).dtype is dtype
