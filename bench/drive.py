@@ -58,9 +58,8 @@ class Driver:
         self.progress.began = start = perf_counter()
         tasks = []
         for arrival in arrivals:
-            delay = start + arrival.at - perf_counter()
-            if delay > 0:
-                await asyncio.wait((self.leave,), timeout=delay)
+            # Also what is overdue waits a turn: who only sends never reads.
+            await asyncio.wait((self.leave,), timeout=max(start + arrival.at - perf_counter(), 0))
             if self.leave.done():
                 break
             tasks.append(asyncio.create_task(self._ask(arrival, start + arrival.at)))
