@@ -91,7 +91,7 @@ def _measure(options: argparse.Namespace, screen: Screen) -> list[Times]:
         apart = replace(paths, run=Path(temporary, "run"))  # beside a cluster that may run
         tools = toolchain.obtain(apart, screen, ["pulumi", "helm"])
         environment = provide(apart, tools, screen)
-        charts = options.charts.resolve() if options.charts else _empty_charts(Path(temporary, "charts"))
+        charts = options.charts.resolve() if options.charts else empty_charts(Path(temporary, "charts"))
         root = Path(temporary, "project")
         _link_project(root, options.stacks, charts)
 
@@ -123,7 +123,7 @@ def _measure(options: argparse.Namespace, screen: Screen) -> list[Times]:
     return times
 
 
-def _empty_charts(folder: Path) -> Path:
+def empty_charts(folder: Path) -> Path:
     """A folder with the pinned charts by name and version, and nothing in them."""
     folder.mkdir()
     for chart in CHARTS:

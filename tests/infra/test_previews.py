@@ -1,7 +1,5 @@
 """`pulumi preview` of the shipped stacks by the real engine: no cluster, no Docker, charts from a folder."""
 
-import io
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.versions import CHARTS, Chart
+from bench.preview import empty_charts
 from local.preview import STACK_FILE, Preview, pack_settings
 from local.project import ROOT
 from tests.conftest import PreviewOf
@@ -19,27 +17,12 @@ pytestmark = pytest.mark.engine
 Run = Callable[..., Preview]
 
 
-def write_chart(chart: Chart, folder: Path) -> None:
-    """A chart of that name and version with nothing in it: what the real ones make of our values is tested apart."""
-    files = {
-        "Chart.yaml": yaml.safe_dump({"apiVersion": "v2", "name": chart.name, "version": chart.version}),
-        "templates/nothing.yaml": "",
-    }
-    with tarfile.open(folder / chart.file, "w:gz") as archive:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"{chart.name}/{name}")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text.encode()))
-
-
 @pytest.fixture
 def run(tmp_path: Path, preview_of: PreviewOf) -> Run:
     """Previews a shipped stack, with other values at paths such as ``models/chat/gpus/count``."""
-    project, charts = tmp_path / "project", tmp_path / "charts"
+    project = tmp_path / "project"
     project.mkdir()
-    charts.mkdir()
-    for chart in CHARTS:
-        write_chart(chart, charts)
+    charts = empty_charts(tmp_path / "charts")  # what the real ones make of our values is tested apart
 
     def previewed(stack: str, **changes: Any) -> Preview:
         content = yaml.safe_load((ROOT / STACK_FILE.format(stack)).read_text())
