@@ -1,14 +1,18 @@
 """A model's config.json, wherever it can be read before anything is deployed."""
 
 import json
+import os
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from infra.config.parsing import Encrypted
 from infra.config.schema import HubWeights, Model, NodeDiskWeights
 from infra.findings import Finding, Severity
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG_FILE = "config.json"
+HUB = "https://huggingface.co"
 # A preview waits no longer for the hub.
 HUB_SECONDS = 5.0
 
@@ -31,35 +35,34 @@ def read_config(key: str, model: Model, root: Path = ROOT) -> Mapping[str, objec
 
 def _file(key: str, file: Path) -> Mapping[str, object] | Finding:
     try:
-        content = json.loads(file.read_text())
+        return _parsed(key, str(file), file.read_text())
     except OSError as error:
-        return _fault(key, file, f"cannot be read: {error.strerror}")
+        return _fault(key, str(file), f"cannot be read: {error.strerror}")
+
+
+def _parsed(key: str, name: str, text: str) -> Mapping[str, object] | Finding:
+    try:
+        content = json.loads(text)
     except ValueError as error:
-        return _fault(key, file, f"is not JSON: {error}")
-    return content if isinstance(content, dict) else _fault(key, file, "is not a model's config.json")
+        return _fault(key, name, f"is not JSON: {error}")
+    return content if isinstance(content, dict) else _fault(key, name, "is not a model's config.json")
 
 
 def _from_hub(key: str, weights: HubWeights) -> Mapping[str, object] | Finding:
-    from huggingface_hub import hf_hub_download  # half a second, for those who need it
-
+    hub = weights.endpoint or os.environ.get("HF_ENDPOINT") or HUB
+    address = f"{hub.rstrip('/')}/{weights.repository}/resolve/{weights.revision}/{CONFIG_FILE}"
+    known = weights.token is not None and not isinstance(weights.token, Encrypted)
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {weights.token}"} if known else {})
     try:
-        file = hf_hub_download(
-            weights.repository,
-            CONFIG_FILE,
-            revision=weights.revision,
-            token=weights.token,
-            endpoint=weights.endpoint,
-            etag_timeout=HUB_SECONDS,
-        )
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        return _unchecked(key, weights.repository, f"fit not checked: the hub gave no {CONFIG_FILE} ({reason})")
-    return _file(key, Path(file))
+        with urllib.request.urlopen(request, timeout=HUB_SECONDS) as response:
+            return _parsed(key, weights.repository, response.read().decode())
+    except (OSError, ValueError) as error:
+        return _unchecked(key, weights.repository, f"fit not checked: the hub gave no {CONFIG_FILE} ({error})")
 
 
-def _fault(key: str, file: Path, problem: str) -> Finding:
+def _fault(key: str, name: str, problem: str) -> Finding:
     remedy = "Take config.json from the model's repository as it is."
-    return Finding(severity=Severity.ERROR, key=key, value=str(file), problem=problem, remedy=remedy)
+    return Finding(severity=Severity.ERROR, key=key, value=name, problem=problem, remedy=remedy)
 
 
 def _unchecked(key: str, value: str, problem: str) -> Finding:

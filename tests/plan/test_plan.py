@@ -3,12 +3,15 @@
 import copy
 import itertools
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.config.files import from_files
+from infra.config.files import ROOT, from_files
 from infra.config.loader import parse
 from infra.config.parsing import Secret
 from infra.findings import Severity
@@ -63,6 +66,28 @@ def changed(stack: str, changes: Mapping) -> Mapping:
 
 def of(stack: str, changes: Mapping | None = None) -> Plan:
     return plan(parse(changed(stack, changes or {})))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str | None]]]:
+    """A hub that has one file; what it was asked for, with which authorization."""
+    asked: list[tuple[str, str | None]] = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("authorization")))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write((ROOT / "models" / "Qwen3-0.6B.json").read_bytes())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        yield asked
+        server.shutdown()
 
 
 @pytest.mark.parametrize("stack", ["dev", "prod"])
@@ -125,13 +150,21 @@ def test_without_a_price_there_is_no_cost_and_no_failure() -> None:
     assert plan(parse(mapping)).cost is None
 
 
-def test_a_model_that_cannot_be_asked_about_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_model_that_cannot_be_asked_about_is_a_warning() -> None:
     mapping = changed("dev", {"chat/weights/endpoint": "http://127.0.0.1:9"})
     del mapping["models"]["chat"]["config_file"]
     (finding,) = (one for one in plan(parse(mapping)).findings if one.key == "models.chat.weights.repository")
     assert finding.severity is Severity.WARNING
     assert "fit not checked" in finding.problem
+
+
+def test_the_hub_is_asked_for_the_pinned_revision_with_the_token(hub: list[tuple[str, str | None]]) -> None:
+    mapping = changed("dev", {"models/chat/weights/token": Secret("hf_token")})
+    del mapping["models"]["chat"]["config_file"]
+    found = plan(parse(mapping))
+    revision = mapping["models"]["chat"]["weights"]["revision"]
+    assert hub == [(f"/Qwen/Qwen3-0.6B/resolve/{revision}/config.json", "Bearer hf_token")]
+    assert found.models["chat"].fit is not None
 
 
 def test_weights_on_this_machine_speak_for_themselves(tmp_path: Path) -> None:
