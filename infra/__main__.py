@@ -48,7 +48,7 @@ def main() -> None:
     pulumi.export("namespace", stack.namespace)
     pulumi.export("image", stack.image)
     pulumi.export("prometheus_url", stack.prometheus_url)
-    last, now = LastDeployment(), release(config, stack.image)
+    last, now = LastDeployment(), release(config, stack.image, stack.served)
     pulumi.export("gpu_cost_per_month", last.output("gpu_cost").apply(lambda before: cost_words(found.cost, before)))
     pulumi.export("gpu_cost", None if found.cost is None else asdict(found.cost))
     pulumi.export("fits", {key: fit_words(found.models[key].fit) for key in config.models})

@@ -1,17 +1,18 @@
 """The last deployment of this stack, as its own outputs tell of it."""
 
+from collections.abc import Iterator, Sequence
 from typing import TypedDict, cast
 
 import pulumi
 
-from infra.config.schema import HubWeights, StackConfig
+from infra.config.schema import HubWeights, OciWeights, S3Weights, StackConfig, VllmRuntime
 
 
 class Release(TypedDict):
-    """What one deployment served: the image by digest, and the revisions of models that come from the hub."""
+    """What one deployment served: our image by digest, and by their keys the values that pin the models and other images."""
 
     image: str
-    revisions: dict[str, str]
+    pins: dict[str, str]
 
 
 class LastDeployment:
@@ -30,12 +31,26 @@ class LastDeployment:
         return known.apply(lambda releases: _previous(*cast(list[Release | None], releases)))
 
 
-def release(config: StackConfig, image: pulumi.Output[str]) -> pulumi.Output[Release]:
-    """What this deployment serves."""
-    revisions = {
-        key: model.weights.revision for key, model in config.models.items() if isinstance(model.weights, HubWeights)
-    }
-    return image.apply(lambda reference: Release(image=reference, revisions=revisions))
+def release(
+    config: StackConfig, image: pulumi.Output[str], served: Sequence[pulumi.Output[str]]
+) -> pulumi.Output[Release]:
+    """What this deployment serves; known once each of ``served`` is, so that an update that fails is no release."""
+    pins = dict(_pins(config))
+    return pulumi.Output.all(image, *served).apply(lambda known: Release(image=str(known[0]), pins=pins))
+
+
+def _pins(config: StackConfig) -> Iterator[tuple[str, str]]:
+    for key, model in config.models.items():
+        path = f"models.{key}"
+        match model.weights:
+            case HubWeights(revision=revision):
+                yield f"{path}.weights.revision", revision
+            case OciWeights(reference=reference):
+                yield f"{path}.weights.reference", reference
+            case S3Weights(prefix=prefix):
+                yield f"{path}.weights.prefix", prefix
+        if isinstance(model.runtime, VllmRuntime):
+            yield f"{path}.runtime.image", model.runtime.image
 
 
 def _previous(now: Release | None, last: Release | None, before: Release | None) -> Release | None:

@@ -35,21 +35,24 @@ class Lifecycle:
     deployment_timeout: int  # the whole rollout
 
     @classmethod
-    def of(cls, timing: Timing, scaling: Scaling) -> "Lifecycle":
+    def of(cls, timing: Timing, scaling: Scaling, *, provisioning: int = 0, in_place: bool = False) -> "Lifecycle":
         """The times of a model.
 
-        A rollout replaces one pod after the other, so its timeout grows with the replicas that run without load; one in
+        ``provisioning``: seconds until a new node takes a pod; ``in_place``: whether an old pod ends before its successor has
+        a place. A rollout replaces one pod after the other, so its timeout grows with the replicas that run without load; one in
         the middle of a peak can take longer, and the next `pulumi up` waits for its rest.
         """
         drain = drain_seconds(timing)
+        grace = timing.grace_seconds or timing.pre_stop_seconds + drain + GRACE_MARGIN_SECONDS
+        turn = provisioning + timing.startup_seconds + (grace if in_place else 0)
         return cls(
             answer=timing.answer_seconds,
             pre_stop=timing.pre_stop_seconds,
             drain=drain,
-            grace=timing.grace_seconds or timing.pre_stop_seconds + drain + GRACE_MARGIN_SECONDS,
+            grace=grace,
             startup_failures=math.ceil(timing.startup_seconds / STARTUP_PERIOD_SECONDS),
-            progress_deadline=timing.startup_seconds + SCHEDULING_SECONDS,
-            deployment_timeout=timing.startup_seconds * max(1, scaling.min_replicas) + SCHEDULING_SECONDS,
+            progress_deadline=turn + SCHEDULING_SECONDS,
+            deployment_timeout=turn * max(1, scaling.min_replicas) + SCHEDULING_SECONDS,
         )
 
 

@@ -1,4 +1,4 @@
-"""``python3 -m infra.rollback -s prod``: back to the image and the model revisions of the deployment before.
+"""``python3 -m infra.rollback -s prod``: back to the images and the models of the deployment before.
 
 Writes both into the stack's file, where a review sees them, and runs `pulumi up`.
 """
@@ -21,8 +21,7 @@ def commands(stack: str, release: Release) -> Iterator[list[str]]:
     for key in BUILD_KEYS:
         yield ["pulumi", "config", "rm", "-s", stack, "--path", f"{PROJECT}:image.{key}"]
     values = {"image.mode": "prebuilt", "image.reference": release["image"]}
-    values |= {f"models.{key}.weights.revision": revision for key, revision in release["revisions"].items()}
-    for key, value in values.items():
+    for key, value in (values | release["pins"]).items():
         yield ["pulumi", "config", "set", "-s", stack, "--path", f"{PROJECT}:{key}", value]
 
 
@@ -45,7 +44,7 @@ def main() -> int:
     if release is None:
         print(f"Stack {stack} knows no release before this one: there is nothing to go back to.", file=sys.stderr)
         return 1
-    print(f"Back to {release['image']}" + "".join(f", {key} {value}" for key, value in release["revisions"].items()))
+    print(f"Back to {release['image']}" + "".join(f", {key} {value}" for key, value in release["pins"].items()))
     for command in commands(stack, release):
         subprocess.run(command, check="set" in command)
     return subprocess.run(["pulumi", "up", "-s", stack, *(["--yes"] if given.yes else [])], check=False).returncode

@@ -10,8 +10,17 @@ from infra.workload import Workload
 # Everything else of the file system is read-only: temporary files, and the caches of torch and transformers, whose
 # HOME lies below it.
 WRITABLE_PATHS = {"tmp": "/tmp"}
-# The user of the image; vLLM's image runs as any user that has a home to write to.
+# The user of the image.
 USER_ID = 1000
+# vLLM's image knows no user of that number: torch asks for its name when it is imported, and these say it, and where to write.
+VLLM_ENVIRONMENT = {
+    "USER": "vllm",
+    "HOME": "/tmp/home",
+    "HF_HOME": "/tmp/huggingface",
+    "VLLM_CACHE_ROOT": "/tmp/vllm",
+    "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",
+    "TRITON_CACHE_DIR": "/tmp/triton",
+}
 KEYS_PATH = "/etc/llm-stack/api-keys"
 KEYS_FILE = "keys"
 # vLLM reads one key from its environment.
@@ -98,7 +107,7 @@ def _vllm(workload: Workload, model: Model, vllm: VllmRuntime, source: ModelSour
     given = [word for name, value in options.items() if value is not None for word in (name, value)]
     return Runtime(
         command=("vllm", "serve", source.model, *given, *(name for name, on in flags.items() if on)),
-        environment={"HOME": "/tmp/home", "HF_HOME": "/tmp/huggingface", **source.environment},
+        environment={**VLLM_ENVIRONMENT, **source.environment},
         secrets={} if isinstance(model.api_keys, NoKeys) else {"VLLM_API_KEY": FIRST_KEY},
         ready_path="/health",
     )

@@ -18,6 +18,7 @@ from service.metric_names import KV_CACHE_USAGE, MODEL_NAME_LABEL, REQUESTS_RUNN
 WANTED_REPLICAS = "kube_deployment_spec_replicas"
 # Of ingress-nginx's controller, per Ingress; counted there, it knows requests that found no pod.
 INGRESS_REQUESTS = "nginx_ingress_controller_requests"
+INGRESS_CONTROLLER = "nginx_ingress_controller_build_info"
 # Long enough for two scrapes at one a minute, short enough to wake a model soon.
 RATE_WINDOW = "2m"
 # Percent of the time in which a kernel ran; not there for slices of a GPU (MIG) …
@@ -85,8 +86,9 @@ def _request_side(source: RequestSide, workload: Workload) -> Signal:
     match source:
         case IngressRequests(per_replica=per_replica):
             ingress = matchers({"exported_namespace": workload.namespace, "ingress": workload.name})
-            # The controller has no series for an Ingress that nobody asked for yet: that is no load, and no failure.
-            query = f"sum(rate({INGRESS_REQUESTS}{{{ingress}}}[{RATE_WINDOW}])) or vector(0)"
+            # The controller has no series for an Ingress that nobody asked for yet: that is no load. But a controller that is
+            # not scraped is a failure, and must not read as none.
+            query = f"sum(rate({INGRESS_REQUESTS}{{{ingress}}}[{RATE_WINDOW}])) or 0 * count({INGRESS_CONTROLLER})"
             return Signal(name="requests", query=query, per_replica=per_replica)
         case QueryRequests(query=query, per_replica=per_replica):
             return Signal(name="requests", query=query, per_replica=per_replica)

@@ -29,6 +29,7 @@ class LlmStack(pulumi.ComponentResource):
     endpoints: dict[str, pulumi.Output[str]]  # by the models' names, in the configuration's order
     api_keys: dict[str, pulumi.Output[str]]  # secrets, of the models that ask for one
     image: pulumi.Output[str]
+    served: list[pulumi.Output[str]]  # known once the models' pods serve
     namespace: str
     prometheus_url: str
 
@@ -69,6 +70,7 @@ class LlmStack(pulumi.ComponentResource):
             for key, model in config.models.items()
         }
         self.image = image.reference
+        self.served = [model.server.deployment.id for model in models.values()]
         self.endpoints = {key: model.endpoint.url for key, model in models.items()}
         self.api_keys = {key: model.api_keys for key, model in models.items() if model.api_keys is not None}
         self.register_outputs({"endpoints": self.endpoints, "image": self.image})

@@ -84,8 +84,7 @@ def node_disk_claim(weights: NodeDiskWeights, workload: Workload) -> str:
 
     A volume cannot move: another directory or node is another volume and claim, made before the pods leave the old ones.
     """
-    place = hashlib.sha256(f"{weights.node}\0{weights.path}".encode()).hexdigest()[:PLACE_DIGITS]
-    return f"{workload.name}-weights-{place}"
+    return f"{workload.name}-weights-{_place(weights.node, weights.path)}"
 
 
 def cache_claim(workload: Workload) -> str:
@@ -96,6 +95,11 @@ def cache_claim(workload: Workload) -> str:
 def weights_secret(workload: Workload) -> str:
     """The name of the Secret for the storage of the weights."""
     return f"{workload.name}-weights"
+
+
+def _place(*parts: str) -> str:
+    """A short name for a place."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:PLACE_DIGITS]
 
 
 def _below(directory: str | None) -> str:
@@ -117,7 +121,10 @@ def _hub(weights: HubWeights, workload: Workload) -> ModelSource:
 
 
 def _s3(weights: S3Weights, workload: Workload) -> ModelSource:
-    fetch = {"SOURCE": f"s3://{weights.bucket}/{weights.prefix}", "TARGET": MOUNT_PATH}
+    source = f"s3://{weights.bucket}/{weights.prefix}"
+    # A volume outlives releases: another prefix is another directory, or files of the same size would be taken for it.
+    directory = f"{MOUNT_PATH}/{_place(weights.endpoint or '', source)}"
+    fetch = {"SOURCE": source, "TARGET": directory}
     named = {
         "AWS_ENDPOINT_URL": weights.endpoint,
         "AWS_REGION": weights.region,
@@ -125,7 +132,7 @@ def _s3(weights: S3Weights, workload: Workload) -> ModelSource:
     }
     fetch.update({name: value for name, value in named.items() if value is not None})
     return ModelSource(
-        model=MOUNT_PATH,
+        model=directory,
         volume=ClaimVolume(claim=cache_claim(workload), read_only=False)
         if weights.cache
         else ScratchVolume(size=weights.size),

@@ -15,7 +15,15 @@ from infra.config.schema import (
     LoadBalancerEndpoint,
     NodePortEndpoint,
 )
-from infra.network_policy import DNS_PORT, EVERYWHERE, HTTPS_PORT, NAMESPACE_LABEL, NetworkPolicy
+from infra.network_policy import (
+    DNS_PORT,
+    EVERYWHERE,
+    HTTP_PORT,
+    HTTPS_PORT,
+    IDENTITY_ADDRESSES,
+    NAMESPACE_LABEL,
+    NetworkPolicy,
+)
 from infra.workload import Workload
 
 # The path under which OpenAI's clients look for everything.
@@ -27,13 +35,14 @@ class EndpointArgs:
     """Which model, reached how and by whom.
 
     ``answer``: seconds that an answer may take; ``timeout``: seconds until its pods or its load balancer must be there.
-    ``policy`` is None where the pods are open to everyone.
+    ``policy`` is None where the pods are open to everyone; ``clients``: the addresses that alone may come, where that is said.
     """
 
     workload: Workload
     kind: EndpointKind
     exposure: Exposure | None
     policy: NetworkPolicy | None
+    clients: tuple[str, ...]
     answer: int
     timeout: int
     namespace: pulumi.Input[str]
@@ -62,7 +71,14 @@ class Endpoint(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=workload.name, namespace=args.namespace, labels=workload.labels, annotations=annotations
             ),
-            spec=k8s.core.v1.ServiceSpecArgs(type=args.kind.TAG, selector=workload.selector, ports=[port]),
+            spec=k8s.core.v1.ServiceSpecArgs(
+                type=args.kind.TAG,
+                selector=workload.selector,
+                ports=[port],
+                # Otherwise a node that passes a request on puts its own address in the place of the client's.
+                external_traffic_policy="Local" if args.clients and args.kind.TAG != ClusterIpEndpoint.TAG else None,
+                load_balancer_source_ranges=list(args.clients) if args.clients and balancer else None,
+            ),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{args.timeout}s", update=f"{args.timeout}s"),
@@ -113,12 +129,18 @@ def _network_policy(
         k8s.networking.v1.NetworkPolicyPeerArgs(ip_block=k8s.networking.v1.IPBlockArgs(cidr=cidr))
         for cidr in policy.cidrs
     ]
-    egress = []
+    egress: list[k8s.networking.v1.NetworkPolicyEgressRuleArgs] = []
+    if policy.identity:
+        agents = [
+            k8s.networking.v1.NetworkPolicyPeerArgs(ip_block=k8s.networking.v1.IPBlockArgs(cidr=address))
+            for address in IDENTITY_ADDRESSES
+        ]
+        egress.append(k8s.networking.v1.NetworkPolicyEgressRuleArgs(to=agents, ports=[_policy_port("TCP", HTTP_PORT)]))
     if policy.egress_ports:
         anywhere = k8s.networking.v1.NetworkPolicyPeerArgs(ip_block=k8s.networking.v1.IPBlockArgs(cidr=EVERYWHERE))
         outside = [_policy_port("TCP", port) for port in policy.egress_ports]
         names = [_policy_port(protocol, DNS_PORT) for protocol in ("UDP", "TCP")]
-        egress = [
+        egress += [
             k8s.networking.v1.NetworkPolicyEgressRuleArgs(to=[anywhere], ports=outside),
             k8s.networking.v1.NetworkPolicyEgressRuleArgs(ports=names),
         ]

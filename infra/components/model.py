@@ -31,7 +31,7 @@ from infra.lifecycle import Lifecycle
 from infra.network_policy import NetworkPolicy
 from infra.observability import ModelRules
 from infra.plan.timing import cooldown_seconds, provisioning_seconds
-from infra.rollout import rollout_of
+from infra.rollout import IN_PLACE, rollout_of
 from infra.signals import signals
 from infra.weights import ModelSource
 from infra.workload import Workload
@@ -52,6 +52,7 @@ class ModelArgs:
 class Model(pulumi.ComponentResource):
     """Weights, server, endpoint, keys, monitor and scaler of one model."""
 
+    server: ModelServer
     endpoint: Endpoint
     api_keys: pulumi.Output[str] | None  # a secret; None where whoever reaches the model may use it
 
@@ -63,25 +64,34 @@ class Model(pulumi.ComponentResource):
         keys = self._keys(name, model, args)
         source = ModelSource.of(model.weights, workload)
         vllm = model.runtime.image if isinstance(model.runtime, schema.VllmRuntime) else None
-        server = ModelServer(
+        pod = PodArgs(
+            workload=workload,
+            model=model,
+            source=source,
+            accelerator=Accelerator.of(model.gpus, config.gpu_pools, config.device_plugin),
+            image=vllm or args.image.reference,
+            own_image=args.image.reference,
+            pull_secrets=args.image.pull_secrets,
+        )
+        rollout = rollout_of(config, args.key)
+        lifecycle = Lifecycle.of(
+            model.timing,
+            model.scaling,
+            provisioning=provisioning_seconds(config, args.key),
+            in_place=rollout == IN_PLACE,
+        )
+        self.server = ModelServer(
             name,
             ModelServerArgs(
-                pod=PodArgs(
-                    workload=workload,
-                    model=model,
-                    source=source,
-                    accelerator=Accelerator.of(model.gpus, config.gpu_pools, config.device_plugin),
-                    image=vllm or args.image.reference,
-                    own_image=args.image.reference,
-                    pull_secrets=args.image.pull_secrets,
-                ),
-                rollout=rollout_of(config, args.key),
+                pod=pod,
+                rollout=rollout,
+                lifecycle=lifecycle,
+                annotations=model.service_account_annotations,
                 namespace=namespace,
                 after=(*self._weights(name, model, args), *keys, *args.image.pullable),
             ),
             self._child,
         )
-        lifecycle = Lifecycle.of(model.timing, model.scaling)
         policy = NetworkPolicy.of(model, namespace=workload.namespace, monitoring_namespace=prometheus.namespace)
         self.endpoint = Endpoint(
             name,
@@ -90,6 +100,7 @@ class Model(pulumi.ComponentResource):
                 kind=model.endpoint,
                 exposure=model.exposure,
                 policy=policy if model.network.policy else None,
+                clients=model.network.client_cidrs or (),
                 answer=lifecycle.answer,
                 timeout=lifecycle.deployment_timeout,
                 namespace=namespace,
@@ -103,7 +114,7 @@ class Model(pulumi.ComponentResource):
             ModelMonitorArgs(workload=workload, monitoring=args.platform.monitoring, namespace=namespace),
             self._child,
         )
-        measured = (server.deployment, monitor.service_monitor)
+        measured = (self.server.deployment, monitor.service_monitor)
         proof: tuple[pulumi.Resource, ...] = measured
         if asked:
             questions = SignalProofArgs(
@@ -111,8 +122,7 @@ class Model(pulumi.ComponentResource):
                 signals=asked,
                 prometheus_address=prometheus.address,
                 token_secret=PrometheusAccess.name_of(workload) if access else None,
-                image=args.image.reference,
-                pull_secrets=args.image.pull_secrets,
+                pod=pod,
                 namespace=namespace,
                 after=(*measured, *access),
             )
@@ -145,8 +155,12 @@ class Model(pulumi.ComponentResource):
             fallback_failures=model.scaling.fallback_failures,
             runbooks=config.monitoring.runbooks,
         )
+        watched = (self.server.deployment, args.platform.monitoring)
         alerts = ModelAlertsArgs(
-            rules=rules, monitoring=args.platform.monitoring, namespace=namespace, after=(server.deployment,)
+            rules=rules,
+            monitoring=args.platform.monitoring,
+            namespace=namespace,
+            after=watched,
         )
         ModelAlerts(name, alerts, self._child)
         self.register_outputs({"endpoint_url": self.endpoint.url})

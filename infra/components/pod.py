@@ -40,16 +40,14 @@ def pod(args: PodArgs) -> k8s.core.v1.PodSpecArgs:
     lifecycle = Lifecycle.of(args.model.timing, args.model.scaling)
     model, accelerator = args.model, args.accelerator
     runtime = Runtime.of(workload=args.workload, model=model, source=args.source, lifecycle=lifecycle)
-    selector = {**(accelerator.node_selector if accelerator else {}), **model.placement.node_selector}
-    tolerations = (*(accelerator.tolerations if accelerator else ()), *model.placement.tolerations)
     return k8s.core.v1.PodSpecArgs(
         service_account_name=args.workload.name,
         automount_service_account_token=False,
         enable_service_links=False,
         termination_grace_period_seconds=lifecycle.grace,
         image_pull_secrets=[k8s.core.v1.LocalObjectReferenceArgs(name=secret) for secret in args.pull_secrets] or None,
-        node_selector=selector or None,
-        tolerations=[_toleration(toleration) for toleration in tolerations] or None,
+        node_selector=node_selector(args),
+        tolerations=tolerations(args),
         runtime_class_name=accelerator.runtime_class if accelerator else None,
         priority_class_name=model.placement.priority_class,
         topology_spread_constraints=_spread(args),
@@ -58,6 +56,18 @@ def pod(args: PodArgs) -> k8s.core.v1.PodSpecArgs:
         containers=[_container(args, runtime, lifecycle)],
         volumes=_volumes(args, runtime),
     )
+
+
+def node_selector(args: PodArgs) -> dict[str, str] | None:
+    """The labels of the nodes that the model's pods run on."""
+    pool = args.accelerator.node_selector if args.accelerator else {}
+    return {**pool, **args.model.placement.node_selector} or None
+
+
+def tolerations(args: PodArgs) -> list[k8s.core.v1.TolerationArgs] | None:
+    """The taints of those nodes."""
+    pool = args.accelerator.tolerations if args.accelerator else ()
+    return [_toleration(toleration) for toleration in (*pool, *args.model.placement.tolerations)] or None
 
 
 def _volumes(args: PodArgs, runtime: Runtime) -> list[k8s.core.v1.VolumeArgs]:

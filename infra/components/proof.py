@@ -9,7 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra import proof
-from infra.components.pod import restricted_container, restricted_pod
+from infra.components.pod import PodArgs, node_selector, restricted_container, restricted_pod, tolerations
 from infra.components.prometheus_access import TOKEN_KEY
 from infra.signals import Signal
 from infra.workload import MANAGED_BY_LABEL, PART_OF_LABEL, Workload
@@ -27,14 +27,14 @@ RETRIES = 1
 
 @dataclass(frozen=True, kw_only=True)
 class SignalProofArgs:
-    """Which signals, asked of which Prometheus; ``image`` needs Python; ``token_secret`` names the Secret with its token."""
+    """Which signals, asked of which Prometheus; ``pod`` is the model's, whose
+    nodes have the image; ``token_secret`` names the Secret with Prometheus' token."""
 
     workload: Workload
     signals: tuple[Signal, ...]
     prometheus_address: str
     token_secret: str | None
-    image: pulumi.Input[str]
-    pull_secrets: tuple[str, ...]
+    pod: PodArgs
     namespace: pulumi.Input[str]
     after: tuple[pulumi.Resource, ...]
 
@@ -94,7 +94,7 @@ def _pod(args: SignalProofArgs, metadata: k8s.meta.v1.ObjectMetaArgs, questions:
         mounts.append(k8s.core.v1.VolumeMountArgs(name="token", mount_path=TOKEN_PATH, read_only=True))
     container = k8s.core.v1.ContainerArgs(
         name="proof",
-        image=args.image,
+        image=args.pod.own_image,
         command=["python", f"{SCRIPT_PATH}/{SCRIPT.name}"],
         env=[k8s.core.v1.EnvVarArgs(name=name, value=value) for name, value in environment.items()],
         resources=k8s.core.v1.ResourceRequirementsArgs(
@@ -109,7 +109,10 @@ def _pod(args: SignalProofArgs, metadata: k8s.meta.v1.ObjectMetaArgs, questions:
         restart_policy="Never",
         automount_service_account_token=False,
         enable_service_links=False,
-        image_pull_secrets=[k8s.core.v1.LocalObjectReferenceArgs(name=secret) for secret in args.pull_secrets] or None,
+        image_pull_secrets=[k8s.core.v1.LocalObjectReferenceArgs(name=secret) for secret in args.pod.pull_secrets]
+        or None,
+        node_selector=node_selector(args.pod),
+        tolerations=tolerations(args.pod),
         security_context=restricted_pod(),
         containers=[container],
         volumes=volumes,

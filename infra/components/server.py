@@ -1,5 +1,6 @@
 """The Deployment of a model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -19,6 +20,8 @@ class ModelServerArgs:
 
     pod: PodArgs
     rollout: Rollout
+    lifecycle: Lifecycle
+    annotations: Mapping[str, str]  # of the ServiceAccount
     namespace: pulumi.Input[str]
     after: tuple[pulumi.Resource, ...]
 
@@ -32,10 +35,20 @@ class ModelServer(pulumi.ComponentResource):
         super().__init__("llm-stack:components:ModelServer", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         workload, placement = args.pod.workload, args.pod.model.placement
-        lifecycle = Lifecycle.of(args.pod.model.timing, args.pod.model.scaling)
+        lifecycle = args.lifecycle
         metadata = k8s.meta.v1.ObjectMetaArgs(name=workload.name, namespace=args.namespace, labels=workload.labels)
         selector = k8s.meta.v1.LabelSelectorArgs(match_labels=workload.selector)
-        account = k8s.core.v1.ServiceAccount(name, metadata=metadata, automount_service_account_token=False, opts=child)
+        account = k8s.core.v1.ServiceAccount(
+            name,
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=workload.name,
+                namespace=args.namespace,
+                labels=workload.labels,
+                annotations=dict(args.annotations) or None,
+            ),
+            automount_service_account_token=False,
+            opts=child,
+        )
         timeout = f"{lifecycle.deployment_timeout}s"
         self.deployment = k8s.apps.v1.Deployment(
             name,

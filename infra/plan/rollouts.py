@@ -19,6 +19,14 @@ def findings(config: StackConfig, key: str) -> Iterator[Finding]:
             remedy="Leave one more GPU free in the pool, or keep two replicas.",
         )
     cache = _cache(config, key)
+    if cache is not None and cache.access_mode == "ReadWriteMany" and cache.storage_class is None:
+        yield Finding(
+            severity=Severity.WARNING,
+            key=f"{path}.weights.cache.storage_class",
+            value="the cluster's default",
+            problem="must be one that several nodes can use at once, which the default of EKS, GKE and AKS is not",
+            remedy="Name one, such as that of EFS, Filestore, Azure Files or NFS.",
+        )
     if cache is not None and cache.access_mode == "ReadWriteOnce" and model.scaling.max_replicas > 1:
         yield Finding(
             severity=Severity.WARNING,

@@ -52,6 +52,11 @@ CASES: list[tuple[Group, str, str]] = [
     (chat(scaling={"min_replicas": 4}), "models.chat.scaling.min_replicas", "more than max_replicas"),
     (chat(scaling={"fallback_replicas": 4}), "models.chat.scaling.fallback_replicas", "outside min_replicas"),
     (chat(scaling={"min_replicas": 0}), "models.chat.scaling.min_replicas", "nothing that could wake"),
+    (
+        chat(scaling={"request_side": {"source": "ingress-nginx", "per_replica": 1}}),
+        "models.chat.scaling.request_side.source",
+        "no such exposure",
+    ),
     (chat(scaling={**NO_TARGETS, "max_replicas": 1}), "models.chat.scaling.waiting_per_replica", "no signal"),
     (chat(scaling={"schedules": [{**EVENING, "end": "0 8 * * *"}]}), "models.chat.scaling.schedules[0].end", "begins"),
     (chat(scaling={"schedules": [{**EVENING, "replicas": 9}]}), "models.chat.scaling.schedules[0].replicas", "more than"),

@@ -49,7 +49,7 @@ def test_a_sound_configuration_gives_every_output(
         "api_keys": {},
         "gpu_cost_per_month": "0.00 to 0.00 USD per month",
         "gpu_cost": {"currency": "USD", "minimum": 0.0, "maximum": 0.0},
-        "release": {"image": image, "revisions": {}},
+        "release": {"image": image, "pins": {}},
         "previous_release": None,
         "fits": {"chat": "not checked"},
         "scaling": {"chat": "1 to 3 replicas; each carries 5 waiting requests, 12 running requests"},
@@ -67,9 +67,9 @@ def test_the_release_before_is_the_last_that_differs(
     reference = f"registry.acme.dev/llm/server@sha256:{'0' * 64}"
     sound["image"] = {"mode": "prebuilt", "reference": reference}
     engine_config(sound)
-    last = {"image": reference if same else "last", "revisions": {}}
+    last = {"image": reference if same else "last", "pins": {}}
     cost = {"currency": "USD", "minimum": 10.0, "maximum": 30.0}
-    told = {"release": last, "previous_release": {"image": "before", "revisions": {}}, "gpu_cost": cost}
+    told = {"release": last, "previous_release": {"image": "before", "pins": {}}, "gpu_cost": cost}
     outputs: dict[str, Any] = {}
     under_mocks(lambda: run().apply(outputs.update), told)
     assert outputs["previous_release"]["image"] == previous
@@ -77,7 +77,7 @@ def test_the_release_before_is_the_last_that_differs(
 
 
 def test_going_back_names_image_and_revisions() -> None:
-    made = list(commands("prod", {"image": "r@sha256:0", "revisions": {"chat": "1" * 40}}))
+    made = list(commands("prod", {"image": "r@sha256:0", "pins": {"models.chat.weights.revision": "1" * 40}}))
     assert ["pulumi", "config", "rm", "-s", "prod", "--path", "llm-stack:image.repository"] in made
     assert made[-1][-2:] == ["llm-stack:models.chat.weights.revision", "1" * 40]
 

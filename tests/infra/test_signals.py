@@ -129,5 +129,7 @@ def test_requests_at_the_ingress_are_a_rate_that_is_zero_before_the_first_one(as
     labels = {"exported_namespace": "llm", "namespace": "ingress-nginx"}
     mine = series("nginx_ingress_controller_requests", ingress="chat", status="503", **labels)
     other = series("nginx_ingress_controller_requests", ingress="code", status="200", **labels)
-    ask(query, {mine: "0+30x20", other: "0+900x20"}, 2)
-    ask(query, {other: "0+900x20"}, 0)
+    controller = series("nginx_ingress_controller_build_info", pod="controller-1")
+    ask(query, {mine: "0+30x20", other: "0+900x20", controller: "1x20"}, 2)
+    ask(query, {other: "0+900x20", controller: "1x20"}, 0)
+    ask(query, {other: "0+900x20"}, None)  # nobody scrapes a controller: that is not no load

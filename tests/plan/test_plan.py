@@ -36,6 +36,7 @@ CASES: list[tuple[str, Mapping, str, str, str]] = [
     ("prod", {"chat/scaling/cooldown_seconds": 60}, "warning", "chat.scaling.cooldown_seconds", "no effect"),
     ("prod", {"chat/scaling/down_window_seconds": 60}, "warning", "chat.scaling.down_window_seconds", "idle"),
     ("prod", {"gpu_pools/large/spot_notice_seconds": 120}, "warning", "chat.timing.grace_seconds", "spot"),
+    ("prod", {"chat/weights/cache": {"size": "40Gi"}}, "warning", "chat.weights.cache.storage_class", "several nodes"),
     ("prod", {"chat/weights/cache/access_mode": "ReadWriteOnce"}, "warning", "chat.weights.cache.access_mode", "one node"),
     ("dev", {"gpu_pools/small/total": 1, "chat/scaling/max_replicas": 1}, "warning", "chat.placement.rollout", "downtime"),
     (

@@ -114,9 +114,9 @@ def hosts(models: Mapping[str, Model]) -> Iterator[Contradiction]:
         taken[host] = name
 
 
-def client_cidrs(cidrs: tuple[str, ...]) -> Iterator[Contradiction]:
+def client_cidrs(cidrs: tuple[str, ...] | None) -> Iterator[Contradiction]:
     """Addresses of clients that are no network."""
-    for index, cidr in enumerate(cidrs):
+    for index, cidr in enumerate(cidrs or ()):
         try:
             ipaddress.ip_network(cidr)
         except ValueError as error:

@@ -3,11 +3,21 @@
 from collections.abc import Iterator
 
 from infra.config.parsing import Check, Contradiction
-from infra.config.schema import DevicePlugin as Plugin
-from infra.config.schema import GpuMetrics, Model, Scaling, Schedule, Server, StackConfig
+from infra.config.schema import (
+    DevicePlugin,
+    GpuMetrics,
+    IngressExposure,
+    IngressRequests,
+    Model,
+    Scaling,
+    Schedule,
+    Server,
+    StackConfig,
+)
 
 # The horizontal autoscaler does nothing while the load is within this of its target (the controller manager's default).
 AUTOSCALER_TOLERANCE = 0.1
+NGINX_CLASS = "nginx"
 
 
 def replica_range(low: int, high: int) -> Iterator[Contradiction]:
@@ -35,6 +45,16 @@ def scale_to_zero(scaling: Scaling) -> Iterator[Contradiction]:
             "leaves nothing that could wake the model: without a pod there is no queue to measure",
             "Add scaling.request_side or scaling.schedules, or keep one replica.",
         )
+
+
+def ingress_signal(model: Model) -> Iterator[Contradiction]:
+    """Requests that ingress-nginx shall count, for a model to which no Ingress of its leads."""
+    exposure = model.exposure
+    led = isinstance(exposure, IngressExposure) and exposure.class_name == NGINX_CLASS
+    if isinstance(model.scaling.request_side, IngressRequests) and not led:
+        problem = "counts what passes an Ingress of ingress-nginx, and no such exposure leads to the model"
+        remedy = f"Add exposure with kind ingress and class_name {NGINX_CLASS}, or use source query."
+        yield Contradiction("scaling.request_side.source", IngressRequests.TAG, problem, remedy)
 
 
 def any_signal(scaling: Scaling) -> Iterator[Contradiction]:
@@ -110,7 +130,7 @@ def gpu_trigger(config: StackConfig) -> Iterator[Contradiction]:
             yield Contradiction(f"models.{name}.scaling.gpu_percent", target, problem, remedy)
 
 
-def _no_utilisation(model: Model, plugin: Plugin, metrics: GpuMetrics) -> str:
+def _no_utilisation(model: Model, plugin: DevicePlugin, metrics: GpuMetrics) -> str:
     if not model.gpus.count:
         return "asks for the utilisation of GPUs, and the model has none"
     if plugin.sharing != "none":
@@ -129,6 +149,7 @@ CHECKS = (
     Check(Scaling, ("min_replicas", "max_replicas"), replica_range),
     Check(Scaling, ("min_replicas", "max_replicas", "fallback_replicas"), fallback_range),
     Check(Model, ("scaling",), scale_to_zero),
+    Check(Model, (), ingress_signal),
     Check(Model, ("scaling",), any_signal),
     Check(Schedule, (), schedule_hours),
     Check(Model, ("scaling",), schedule_replicas),

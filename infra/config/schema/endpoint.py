@@ -148,6 +148,8 @@ class Network:
         pattern=DNS_LABEL,
         looks="a DNS label",
     )
-    client_cidrs: tuple[str, ...] = key(
-        "addresses that may send requests through a NodePort or LoadBalancer", default=("0.0.0.0/0",)
+    client_cidrs: tuple[str, ...] | None = key(
+        "addresses outside the cluster's pods that may send requests, such as a cloud's proxies (GKE's Gateway: "
+        "35.191.0.0/16 and 130.211.0.0/22); when left out, everywhere for NodePort and LoadBalancer, nowhere for ClusterIP",
+        default=None,
     )

@@ -2,10 +2,12 @@
 
 # ruff: noqa: RUF009 -- key() makes the field itself; it is no default that instances would share
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.config.parsing import key
 from infra.config.schema.endpoint import ApiKeys, ClusterIpEndpoint, EndpointKind, Exposure, GeneratedKey, Network
+from infra.config.schema.names import annotations
 from infra.config.schema.objectives import Objectives
 from infra.config.schema.scaling import Scaling
 from infra.config.schema.server import Gpus, Placement, Resources, RuntimeKind, Server, Timing, TransformersRuntime
@@ -40,6 +42,9 @@ class Model:
     timing: Timing = key("how long a replica may take to start, to answer and to stop", default=Timing())
     placement: Placement = key("on which nodes the replicas run, and what may move them", default=Placement())
     objectives: Objectives = key("what users are promised, and what alerts watch over", default=Objectives())
+    service_account_annotations: Mapping[str, str] = annotations(
+        "annotations of the pods' ServiceAccount, by which clouds give them an identity (such as eks.amazonaws.com/role-arn)"
+    )
     read_only_root: bool = key(
         "whether the container's root file system is read-only (some GPU runtimes write to it at start)", default=True
     )
