@@ -21,8 +21,6 @@ DIGITS = 10
 PATIENCE_SECONDS = 180
 # Above the script's own patience: its image may have to be pulled by another node.
 TIMEOUT_SECONDS = 480
-# A second pod only if the first was taken away; what the script finds is final.
-RETRIES = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +61,9 @@ class SignalProof(pulumi.ComponentResource):
             name,
             metadata=metadata,
             spec=k8s.batch.v1.JobSpecArgs(
-                backoff_limit=RETRIES,
+                # What the script finds is final; only a pod that was taken away gets a successor.
+                backoff_limit=0,
+                pod_failure_policy=k8s.batch.v1.PodFailurePolicyArgs(rules=[_taken_away()]),
                 template=k8s.core.v1.PodTemplateSpecArgs(
                     metadata=k8s.meta.v1.ObjectMetaArgs(labels=labels),
                     spec=_pod(args, metadata, questions),
@@ -76,6 +76,11 @@ class SignalProof(pulumi.ComponentResource):
             ),
         )
         self.register_outputs({})
+
+
+def _taken_away() -> k8s.batch.v1.PodFailurePolicyRuleArgs:
+    condition = k8s.batch.v1.PodFailurePolicyOnPodConditionsPatternArgs(type="DisruptionTarget", status="True")
+    return k8s.batch.v1.PodFailurePolicyRuleArgs(action="Ignore", on_pod_conditions=[condition])
 
 
 def _pod(args: SignalProofArgs, metadata: k8s.meta.v1.ObjectMetaArgs, questions: str) -> k8s.core.v1.PodSpecArgs:
