@@ -61,9 +61,7 @@ class SignalProof(pulumi.ComponentResource):
             name,
             metadata=metadata,
             spec=k8s.batch.v1.JobSpecArgs(
-                # What the script finds is final; only a pod that was taken away gets a successor.
-                backoff_limit=0,
-                pod_failure_policy=k8s.batch.v1.PodFailurePolicyArgs(rules=[_taken_away()]),
+                backoff_limit=0,  # what the script finds is final
                 template=k8s.core.v1.PodTemplateSpecArgs(
                     metadata=k8s.meta.v1.ObjectMetaArgs(labels=labels),
                     spec=_pod(args, metadata, questions),
@@ -76,11 +74,6 @@ class SignalProof(pulumi.ComponentResource):
             ),
         )
         self.register_outputs({})
-
-
-def _taken_away() -> k8s.batch.v1.PodFailurePolicyRuleArgs:
-    condition = k8s.batch.v1.PodFailurePolicyOnPodConditionsPatternArgs(type="DisruptionTarget", status="True")
-    return k8s.batch.v1.PodFailurePolicyRuleArgs(action="Ignore", on_pod_conditions=[condition])
 
 
 def _pod(args: SignalProofArgs, metadata: k8s.meta.v1.ObjectMetaArgs, questions: str) -> k8s.core.v1.PodSpecArgs:
