@@ -1,17 +1,15 @@
 """The server's image, always by digest."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 import pulumi_kubernetes as k8s
 
 from infra.config.schema import BuildImage, PrebuiltImage, Registry
+from infra.project import ROOT, from_program
 from infra.registry import PULL_SECRET_KEY, PULL_SECRET_TYPE, docker_config
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "service" / "Dockerfile"
 
 
@@ -54,9 +52,8 @@ class ServerImage(pulumi.ComponentResource):
             name,
             image_name=f"{source.repository}:{tag}",
             build=docker.DockerBuildArgs(
-                # Relative to the program's directory, as the plugin resolves it: another checkout has the same inputs.
-                context=_relative(ROOT),
-                dockerfile=_relative(DOCKERFILE),
+                context=from_program(ROOT),
+                dockerfile=from_program(DOCKERFILE),
                 platform=source.platform,
                 args=arguments or None,
                 cache_from=docker.CacheFromArgs(images=list(source.cache_from)) if source.cache_from else None,
@@ -79,7 +76,3 @@ def _login(registry: Registry) -> docker.RegistryArgs:
     return docker.RegistryArgs(
         server=registry.server, username=registry.username, password=pulumi.Output.secret(registry.password)
     )
-
-
-def _relative(path: Path) -> str:
-    return os.path.relpath(path, ROOT / "infra")

@@ -1,8 +1,6 @@
 """A Helm chart in the cluster, and the namespace it lives in, wherever charts and images come from."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import pulumi
@@ -10,12 +8,12 @@ import pulumi_kubernetes as k8s
 
 from infra.charts.images import PULL_SECRET, Images
 from infra.config.schema import Charts, FolderCharts, Mirror, MirrorCharts, PublisherCharts, Registry
+from infra.project import ROOT, from_program
 from infra.registry import PULL_SECRET_KEY, PULL_SECRET_TYPE, docker_config
 from infra.versions import Chart
 from infra.wire import JsonObject
 from infra.workload import MANAGED_BY_LABEL, PART_OF_LABEL
 
-ROOT = Path(__file__).resolve().parents[2]
 # Images of several hundred megabytes, pods that wait for each other: twice Helm's own default of five minutes.
 TIMEOUT_SECONDS = 600
 # GKE lets pods of these priorities into a namespace only if it has a quota for them. No cluster has as many GPU nodes:
@@ -71,16 +69,11 @@ def release(name: str, args: ReleaseArgs, opts: pulumi.ResourceOptions) -> k8s.h
 def _location(chart: Chart, charts: Charts) -> tuple[str, k8s.helm.v3.RepositoryOptsArgs | None]:
     match charts:
         case FolderCharts(path=path):
-            return _relative(ROOT / path / chart.file), None
+            return from_program(ROOT / path / chart.file), None
         case MirrorCharts(registry=registry):
             return f"{registry}/{chart.name}", None
         case PublisherCharts():
             return chart.name, k8s.helm.v3.RepositoryOptsArgs(repo=chart.repository)
-
-
-def _relative(path: Path) -> str:
-    # Relative to the program's directory: another checkout has the same inputs.
-    return os.path.relpath(path, ROOT / "infra")
 
 
 @dataclass(frozen=True, kw_only=True)
