@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from infra.accelerator import GPU_RESOURCE
 from infra.config.schema import GpuPool, Toleration
 from infra.wire import JsonObject
 
-GPU_TAINT = "nvidia.com/gpu"
 # Any one of these says that a node has an NVIDIA GPU; without a value, the label's being there does.
 WELL_KNOWN_LABELS = (
     ("nvidia.com/gpu.present", "true"),  # GPU Operator, or put there by hand
@@ -41,7 +41,7 @@ class GpuNodes:
         else:
             terms = [_term({label: value}) for label, value in WELL_KNOWN_LABELS]
             terms += [_term(pool.node_selector) for pool in pools if pool.node_selector]
-        taints: list[JsonObject] = [{"key": GPU_TAINT, "operator": "Exists"}]
+        taints: list[JsonObject] = [{"key": GPU_RESOURCE, "operator": "Exists"}]
         for pool in pools:
             taints += [taint for taint in map(_toleration, pool.tolerations) if taint not in taints]
         classes = {pool.runtime_class for pool in pools}

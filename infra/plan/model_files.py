@@ -9,8 +9,8 @@ from pathlib import Path
 from infra.config.parsing import Encrypted
 from infra.config.schema import HubWeights, Model, NodeDiskWeights
 from infra.findings import Finding, Severity
+from infra.project import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG_FILE = "config.json"
 HUB = "https://huggingface.co"
 # A preview waits no longer for the hub.

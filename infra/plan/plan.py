@@ -13,8 +13,9 @@ from infra.plan.cost import GpuCost, gpu_cost
 from infra.plan.fit.candidate import DEFAULT_MEMORY_SHARE, FitRequest
 from infra.plan.fit.check import Fit, check_fit
 from infra.plan.fit.number_format import Method
-from infra.plan.model_files import ROOT, read_config
+from infra.plan.model_files import read_config
 from infra.plan.timing import ColdStart, cold_start
+from infra.project import ROOT
 from infra.quantity import bytes_of
 
 
