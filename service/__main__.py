@@ -1,5 +1,6 @@
 """`MODEL=<directory or hub id> python -m service`: serves the model until SIGTERM."""
 
+import gc
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return USAGE_STATUS
+    # Millions of objects come with the imports and the weights, and none is garbage; the server looks for it again.
+    gc.disable()
     # Imported here: torch takes seconds, in which the two above already hold.
     from service.server import serve
 

@@ -6,6 +6,7 @@ error, and what still arrives is refused (503), until those errors are written; 
 """
 
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -123,6 +124,9 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ends the process when its engine has failed: whoever started it sees that, and may start it again."""
+        if not gc.isenabled() and self._engine.state is EngineState.SERVING:
+            gc.freeze()  # what is there now stays: to look through it again and again would make requests wait
+            gc.enable()
         return self._engine.state is EngineState.FAILED or await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

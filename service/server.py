@@ -1,5 +1,6 @@
 """The server process: settings to engine, application and connections."""
 
+import gc
 import sys
 
 import uvicorn
@@ -38,6 +39,8 @@ def serve(settings: Settings) -> int:
     )
     engine.start()
     Server(config, engine, lifecycle, connections, settings.drain_timeout_seconds).run()
+    engine.join(LAST_WORDS_SECONDS)
+    gc.unfreeze()  # libraries look for what was left behind, at the end
     if engine.state is EngineState.FAILED:
         print(f"{settings.model}: {' '.join(engine.progress.split())}", file=sys.stderr)
         return FAILURE_STATUS

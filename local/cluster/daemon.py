@@ -20,7 +20,7 @@ STOP_SECONDS = 10.0  # a daemon gets this long between SIGTERM and SIGKILL
 POLL_SECONDS = 0.1
 LOG_LIMIT_BYTES = 20 * 1024 * 1024  # a log is cut at its daemon's next start beyond this
 
-# Held for the life of this command: Popen complains when it is collected while its child runs, which is the point here.
+# Held while they run: Popen complains when it is collected while its child runs, which is the point here.
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -88,7 +88,8 @@ def end(pids: list[int], patience: float = STOP_SECONDS) -> None:
         while (pids := [pid for pid in pids if alive(pid)]) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         if not pids:
-            return
+            break
+    _children[:] = [child for child in _children if child.poll() is None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,6 +113,10 @@ class Engine:
                 self._state, self._progress = EngineState.STOPPED, reason
             self._changed.notify()
 
+    def join(self, seconds: float) -> None:
+        """Waits until the thread has ended: the interpreter must not end while it still gives its memory back."""
+        self._thread.join(seconds)
+
     def submit(self, prompt: Tokens[int], sampling: Sampling) -> Generation:
         """Puts a request in the queue. To be called on the event loop that will read the answer.
 

@@ -184,6 +184,17 @@ def test_sigterm_before_anything_runs_ends_the_process(model: Path, tmp_path: Pa
         server.close()
 
 
+def test_much_memory_is_given_back_before_the_process_ends(model: Path, tmp_path: Path) -> None:
+    room = {"MAX_RUNNING_REQUESTS": "1024", "KV_CACHE_MIB": "4096"}
+    server = ServerProcess(model, tmp_path / "log", **room)
+    try:
+        server.terminate()
+        assert server.process.wait(20) == 0
+        assert server.errors.read_text() == ""
+    finally:
+        server.close()
+
+
 def test_wrong_settings_are_all_named_at_once() -> None:
     environment = {**os.environ, "PORT": "http", "DTYPE": "int4", "MAX_RUNNING_REQUESTS": "0"}
     environment.pop("MODEL", None)
