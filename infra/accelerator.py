@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from infra.config.schema import DevicePlugin, GpuPool, Gpus, Toleration
+from infra.gpus import find_gpu
 
 GPU_RESOURCE = "nvidia.com/gpu"
 # The taint that clouds and operators put on GPU nodes, so that only pods that need one run there.
@@ -36,3 +38,29 @@ class Accelerator:
             tolerations=(GPU_TAINT, *pool.tolerations),
             runtime_class=pool.runtime_class,
         )
+
+
+def devices_per_gpu(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> int:
+    """As how many devices such as a replica asks for one GPU is offered: its slices, each of them by its shares.
+
+    Raises:
+        UnknownGpuError: nobody knows the pool's GPU, or it is not cut so.
+    """
+    profile = gpus.mig_profile
+    cut = 1 if profile is None else find_gpu(pool.gpu).slice(profile.removesuffix("+me")).per_gpu
+    return cut * (plugin.shares if plugin.sharing != "none" else 1)
+
+
+def gpus_taken(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> Fraction:
+    """The GPUs that one replica takes: of one that is shared or cut, the others have the rest.
+
+    Raises:
+        UnknownGpuError: as :func:`devices_per_gpu`.
+    """
+    return Fraction(gpus.count, devices_per_gpu(gpus, pool, plugin))
+
+
+def device_words(gpus: Gpus, plugin: DevicePlugin) -> str:
+    """What the devices of a replica are, in words."""
+    whole = "GPUs" if gpus.mig_profile is None else f"slices {gpus.mig_profile}"
+    return whole if plugin.sharing == "none" else f"shares of {whole}"

@@ -1,8 +1,11 @@
 """How a new version takes the place of the old one: with a pod more, or with one less, for a while."""
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
-from infra.config.schema import DevicePlugin, StackConfig
+from infra.accelerator import devices_per_gpu, gpus_taken
+from infra.config.schema import StackConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,23 +32,36 @@ def rollout_of(config: StackConfig, key: str) -> Rollout:
         case "in-place":
             return IN_PLACE
         case "auto":
-            pool = model.gpus.pool
-            return SURGE if pool is None or free_devices(config, pool) >= model.gpus.count else IN_PLACE
+            free = free_devices(config, key)
+            return SURGE if free is None or free >= model.gpus.count else IN_PLACE
 
 
-def free_devices(config: StackConfig, pool: str) -> float:
-    """Devices of the pool that no model takes, even if all run their most replicas; infinite in an autoscaled pool.
+def free_gpus(config: StackConfig, pool: str) -> Fraction | None:
+    """GPUs of the pool that no model takes, even if all run their most replicas; None in an autoscaled pool, which grows.
 
-    Slices of a GPU (MIG) are counted as the GPUs that they are cut from would be: a pool is of one kind.
+    Below zero where they are not enough. Slices of several profiles on one GPU may leave a little more than their shares say.
+
+    Raises:
+        UnknownGpuError: nobody knows the pool's GPU, or it is not cut as a model asks.
     """
-    total = config.gpu_pools[pool].total
-    if total == "autoscaled":
-        return float("inf")
+    there = config.gpu_pools[pool]
+    if there.total == "autoscaled":
+        return None
     users = (model for model in config.models.values() if model.gpus.pool == pool)
-    taken = sum(model.scaling.max_replicas * model.gpus.count for model in users)
-    return devices(total, config.device_plugin) - taken
+    plugin = config.device_plugin
+    return there.total - sum(
+        (model.scaling.max_replicas * gpus_taken(model.gpus, there, plugin) for model in users), Fraction()
+    )
 
 
-def devices(gpus: int, plugin: DevicePlugin) -> int:
-    """What the plugin offers for so many whole GPUs."""
-    return gpus * (plugin.shares if plugin.sharing != "none" else 1)
+def free_devices(config: StackConfig, key: str) -> int | None:
+    """Devices such as the model ``key`` asks for that its pool has left; None where it has no pool, or one that grows.
+
+    Raises:
+        UnknownGpuError: as :func:`free_gpus`.
+    """
+    gpus = config.models[key].gpus
+    free = None if gpus.pool is None else free_gpus(config, gpus.pool)
+    if gpus.pool is None or free is None:
+        return None
+    return math.floor(free * devices_per_gpu(gpus, config.gpu_pools[gpus.pool], config.device_plugin))

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from infra.accelerator import gpus_taken
 from infra.config.schema import StackConfig
 from infra.findings import Finding, Severity
-from infra.gpus import find_gpu
 
 # A year's hours by twelve, as the clouds reckon a month.
 HOURS_PER_MONTH = 730
@@ -32,9 +32,8 @@ def gpu_cost(config: StackConfig) -> GpuCost | None:
         pool = config.gpu_pools[model.gpus.pool]
         if pool.price_per_hour is None:
             return None
-        replica = (
-            pool.price_per_hour * HOURS_PER_MONTH * model.gpus.count * _share(config, model.gpus.mig_profile, pool.gpu)
-        )
+        taken = float(gpus_taken(model.gpus, pool, config.device_plugin))
+        replica = pool.price_per_hour * HOURS_PER_MONTH * taken
         lowest += replica * model.scaling.min_replicas
         highest += replica * model.scaling.max_replicas
     return GpuCost(currency=config.cost.currency, minimum=round(lowest, 2), maximum=round(highest, 2))
@@ -51,10 +50,3 @@ def findings(config: StackConfig) -> Iterator[Finding]:
             problem=f"is less than {cost.maximum:,.2f} {cost.currency}, the GPUs' cost per month at the most replicas",
             remedy="Lower max_replicas, use a cheaper pool or a slice, or raise the budget.",
         )
-
-
-def _share(config: StackConfig, profile: str | None, gpu: str) -> float:
-    """The part of a GPU that one device is: of one that is shared or cut, the others pay the rest."""
-    if profile is not None:
-        return 1 / find_gpu(gpu).slice(profile.removesuffix("+me")).per_gpu
-    return 1 / config.device_plugin.shares if config.device_plugin.sharing != "none" else 1.0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from infra.config.schema import CacheVolume, HubWeights, S3Weights, StackConfig
 from infra.findings import Finding, Severity
-from infra.rollout import IN_PLACE, free_devices, rollout_of
+from infra.rollout import IN_PLACE, free_gpus, rollout_of
 
 
 def findings(config: StackConfig, key: str) -> Iterator[Finding]:
@@ -41,14 +41,14 @@ def shared_pools(config: StackConfig) -> Iterator[Finding]:
     """Pools whose models would together ask for more than there is."""
     for name in config.gpu_pools:
         users = [key for key, model in config.models.items() if model.gpus.pool == name]
-        sliced = any(config.models[key].gpus.mig_profile for key in users)
-        free = 0.0 if sliced else free_devices(config, name)
-        if len(users) > 1 and free < 0:
+        free = free_gpus(config, name)
+        if len(users) > 1 and free is not None and free < 0:
             yield Finding(
                 severity=Severity.WARNING,
                 key=f"gpu_pools.{name}.total",
                 value=str(config.gpu_pools[name].total),
-                problem=f"is {-free:g} GPUs short when {', '.join(users)} all run their most replicas: the last wait for a GPU",
+                problem=f"is {float(-free):.3g} GPUs short when {', '.join(users)} all run their most replicas: the last wait "
+                "for a GPU",
                 remedy="Lower max_replicas, or raise the total.",
             )
 

@@ -18,6 +18,8 @@ S3 = {"source": "s3", "bucket": "models", "prefix": "chat", "size": "20Gi"}
 INGRESS = {"kind": "ingress", "host": "chat.acme.dev"}
 KEYS: Group = {"api_keys": {"source": "generated"}}
 ON_GPUS: Group = {"gpus": {"count": 1, "pool": "l4"}}
+ON_SLICES: Group = {"gpus": {"count": 1, "pool": "l4", "mig_profile": "1g.6gb"}}
+MIXED: Group = {"device_plugin": {"mig_strategy": "mixed"}}
 NODE_PORT = {"type": "NodePort", "port": 30080, "host": "node"}
 EVENING = {"timezone": "UTC", "start": "0 8 * * *", "end": "0 18 * * *", "replicas": 2}
 AWAKE = {"request_side": {"source": "query", "query": "sum(q)", "per_replica": 1}}
@@ -133,6 +135,21 @@ CASES: list[tuple[Group, str, str]] = [
     ),
     ({**pool(total=2), **chat(**ON_GPUS)}, "models.chat.scaling.max_replicas", "asks for 3 GPUs"),
     (
+        {**pool(gpu="A30", total=1), **MIXED, **chat(**ON_SLICES, scaling={"max_replicas": 5})},
+        "models.chat.scaling.max_replicas",
+        "asks for 5 slices 1g.6gb, and pool l4 offers 4",
+    ),
+    (
+        {**pool(total=1), **chat(**ON_GPUS), "device_plugin": {"sharing": "mps", "shares": 2}},
+        "models.chat.scaling.max_replicas",
+        "asks for 3 shares of GPUs, and pool l4 offers 2",
+    ),
+    (
+        {**pool(gpu="A30", total=1), **MIXED, **chat(**ON_SLICES, scaling={"max_replicas": 4}, placement={"rollout": "surge"})},
+        "models.chat.placement.rollout",
+        "needs 1 free slices 1g.6gb, and pool l4 has 0 left",
+    ),
+    (
         {**pool(total=3), **chat(**ON_GPUS, placement={"rollout": "surge"})},
         "models.chat.placement.rollout",
         "needs 1 free GPUs",
@@ -166,6 +183,17 @@ def test_a_contradiction_names_key_value_and_remedy(changes: Group, key: str, sa
     assert found, str(refused.value)
     assert found[0].value
     assert found[0].remedy.endswith((".", "?"))
+
+
+def test_slices_that_a_pool_has_are_not_refused() -> None:
+    free = {"scaling": {"max_replicas": 3}, "placement": {"rollout": "surge"}}
+    parse(changed({**pool(gpu="A30", total=1), **MIXED, **chat(**ON_SLICES, **free)}))
+
+
+def test_a_gpu_that_nobody_knows_is_told_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(changed({**pool(gpu="L5", total=1), **MIXED, **chat(**ON_SLICES, placement={"rollout": "surge"})}))
+    assert [finding.key for finding in refused.value.findings] == ["gpu_pools.l4.gpu"]
 
 
 def test_every_check_has_a_case() -> None:

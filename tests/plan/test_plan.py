@@ -18,6 +18,7 @@ from infra.findings import Severity
 from infra.plan import cost, examples, rollouts, timing
 from infra.plan.plan import Plan, plan
 from infra.plan.report import report
+from infra.rollout import IN_PLACE, SURGE, rollout_of
 from tests.places import Place, places, watched
 
 Mapping = dict[str, Any]
@@ -135,6 +136,30 @@ def test_models_that_count_on_the_same_gpus_are_told() -> None:
     found = {finding.key: finding for finding in plan(parse(two_models())).findings}
     assert "3 GPUs short when chat, code" in found["gpu_pools.large.total"].problem
     assert found["gpu_pools.large.total"].severity is Severity.WARNING
+
+
+@pytest.mark.parametrize(("sharing", "shares"), [("none", 1), ("time-slicing", 2)])
+def test_slices_are_counted_as_parts_of_gpus(sharing: str, shares: int) -> None:
+    mapping = two_models()
+    mapping["device_plugin"] = {"mig_strategy": "single", "sharing": sharing, "shares": shares}
+    mapping["gpu_pools"]["large"] |= {"gpu": "H100-80GB", "total": 1}
+    for model in mapping["models"].values():
+        model["gpus"] = {"count": 1, "pool": "large", "mig_profile": "2g.20gb"}
+        model["scaling"] = {"max_replicas": 3 * shares}
+    (short,) = (one for one in plan(parse(mapping)).findings if one.key == "gpu_pools.large.total")
+    assert "1 GPUs short" in short.problem
+    for model in mapping["models"].values():
+        model["scaling"] = {"max_replicas": 1}
+    assert "gpu_pools.large.total" not in {one.key for one in plan(parse(mapping)).findings}
+
+
+def test_an_update_surges_where_a_slice_is_left() -> None:
+    slices = {"gpu_pools/small": {"gpu": "A30", "total": 1}, "device_plugin/mig_strategy": "mixed"}
+    slices["chat/gpus"] = {"count": 1, "pool": "small", "mig_profile": "1g.6gb"}
+    rollout = [
+        rollout_of(parse(changed("dev", {**slices, "chat/scaling/max_replicas": most})), "chat") for most in (3, 4)
+    ]
+    assert rollout == [SURGE, IN_PLACE]
 
 
 def test_a_share_of_a_gpu_costs_a_share() -> None:

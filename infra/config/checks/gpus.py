@@ -1,11 +1,13 @@
 """Contradictions of GPUs: what there is, how it is divided, and who asks for it."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
+from infra.accelerator import device_words, devices_per_gpu
 from infra.config.parsing import Check, Contradiction
 from infra.config.schema import Cost, DevicePlugin, GpuPool, StackConfig
-from infra.gpus import GPUS, UnknownGpuError, find_gpu
-from infra.rollout import devices, free_devices
+from infra.gpus import UnknownGpuError, find_gpu
+from infra.rollout import free_devices
 
 
 def known_gpu(pool: GpuPool) -> Iterator[Contradiction]:
@@ -114,42 +116,45 @@ def slices(config: StackConfig) -> Iterator[Contradiction]:
             yield Contradiction(path, profile, problem, "Use a bigger profile with gpus.count 1.")
         try:
             pool = config.gpu_pools.get(model.gpus.pool or "")
-            if pool is not None and pool.gpu in GPUS:
-                find_gpu(pool.gpu).slice(profile.removesuffix("+me"))
+            if pool is not None and not any(known_gpu(pool)):
+                devices_per_gpu(model.gpus, pool, config.device_plugin)
         except UnknownGpuError as error:
             yield Contradiction(path, profile, f"is no profile of pool {model.gpus.pool}", str(error))
 
 
 def capacity(config: StackConfig) -> Iterator[Contradiction]:
-    """More GPUs at the most replicas than the pool has: the last pods would wait for ever."""
+    """More GPUs, slices or shares of them at the most replicas than the pool has: the last pods would wait for ever."""
     for name, model in config.models.items():
         pool = config.gpu_pools.get(model.gpus.pool or "")
-        if pool is None or pool.total == "autoscaled" or model.gpus.mig_profile is not None:
+        if pool is None or pool.total == "autoscaled":
             continue
-        asked, offered = model.scaling.max_replicas * model.gpus.count, devices(pool.total, config.device_plugin)
-        if asked > offered:
-            yield Contradiction(
-                f"models.{name}.scaling.max_replicas",
-                model.scaling.max_replicas,
-                f"asks for {asked} GPUs, and pool {model.gpus.pool} offers {offered}",
-                f"Use {offered // model.gpus.count} or less, or raise gpu_pools.{model.gpus.pool}.total.",
-            )
+        with suppress(UnknownGpuError):  # the checks before tell it
+            gpus, plugin = model.gpus, config.device_plugin
+            asked, offered = model.scaling.max_replicas * gpus.count, pool.total * devices_per_gpu(gpus, pool, plugin)
+            if asked > offered:
+                yield Contradiction(
+                    f"models.{name}.scaling.max_replicas",
+                    model.scaling.max_replicas,
+                    f"asks for {asked} {device_words(gpus, plugin)}, and pool {gpus.pool} offers {offered}",
+                    f"Use {offered // gpus.count} or less, or raise gpu_pools.{gpus.pool}.total.",
+                )
 
 
 def surge(config: StackConfig) -> Iterator[Contradiction]:
     """An update that starts a new pod first, on a pool without a free GPU: it would never end."""
     for name, model in config.models.items():
-        pool = model.gpus.pool
-        if model.placement.rollout != "surge" or pool is None or pool not in config.gpu_pools:
+        gpus = model.gpus
+        if model.placement.rollout != "surge" or gpus.pool not in config.gpu_pools:
             continue
-        free = free_devices(config, pool)
-        if free < model.gpus.count:
-            yield Contradiction(
-                f"models.{name}.placement.rollout",
-                "surge",
-                f"needs {model.gpus.count} free GPUs, and pool {pool} has {max(0, int(free))} left at the most replicas",
-                "Use auto or in-place, lower max_replicas, or raise the pool's total.",
-            )
+        with suppress(UnknownGpuError):  # the checks before tell it
+            free, words = free_devices(config, name), device_words(gpus, config.device_plugin)
+            if free is not None and free < gpus.count:
+                yield Contradiction(
+                    f"models.{name}.placement.rollout",
+                    "surge",
+                    f"needs {gpus.count} free {words}, and pool {gpus.pool} has {max(0, free)} left at the most replicas",
+                    "Use auto or in-place, lower max_replicas, or raise the pool's total.",
+                )
 
 
 def budget(config: StackConfig) -> Iterator[Contradiction]:
