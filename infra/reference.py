@@ -11,13 +11,22 @@ from typing import Any, Literal
 from infra.config.checks import CHECKS
 from infra.config.parsing import NAMES, RULES, Rules, tagged
 from infra.config.schema import StackConfig
-from infra.plan import cost, examples, rollouts, timing
+from infra.plan import cost, examples, exposure, nodes, rollouts, timing
 from infra.plan.fit import check as fit
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 NOTE = "<!-- Made by `python3 -m infra.reference`; change the code, not this file. -->"
 # What the plan finds besides: each of these says it in its docstring.
-PLAN = (fit, timing.findings, cost.findings, rollouts.findings, rollouts.shared_pools, examples.findings)
+PLAN = (
+    fit,
+    timing.findings,
+    cost.findings,
+    rollouts.findings,
+    rollouts.shared_pools,
+    nodes.findings,
+    exposure.findings,
+    examples.findings,
+)
 
 
 def configuration() -> str:

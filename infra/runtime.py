@@ -51,10 +51,10 @@ class Runtime:
                 return _vllm(workload, model, vllm, source, lifecycle)
 
 
-def first_key(keys: str) -> str:
-    """The first of the keys, one per line; empty where there are only empty lines and comments."""
-    lines = (line.strip() for line in keys.splitlines())
-    return next((line for line in lines if line and not line.startswith("#")), "")
+def keys_of(text: str) -> tuple[str, ...]:
+    """The keys, one per line, without empty lines and comments."""
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def _transformers(workload: Workload, model: Model, source: ModelSource, lifecycle: Lifecycle) -> Runtime:

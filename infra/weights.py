@@ -133,8 +133,9 @@ def _s3(weights: S3Weights, workload: Workload) -> ModelSource:
     fetch.update({name: value for name, value in named.items() if value is not None})
     return ModelSource(
         model=directory,
+        # One of the two is given, never both.
         volume=ClaimVolume(claim=cache_claim(workload), read_only=False)
-        if weights.cache
+        if weights.size is None
         else ScratchVolume(size=weights.size),
         secrets={} if weights.secret_key is None else {"AWS_SECRET_ACCESS_KEY": S3_SECRET},
         fetch=fetch,

@@ -8,7 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra.config.schema import GeneratedKey, GivenKeys
-from infra.runtime import FIRST_KEY, KEYS_FILE, first_key
+from infra.runtime import FIRST_KEY, KEYS_FILE, keys_of
 from infra.workload import Workload, api_keys_secret
 
 # As many random bytes as OpenAI's own keys hold at least; nobody guesses 256 bits.
@@ -41,7 +41,7 @@ class ApiKeys(pulumi.ComponentResource):
             case GeneratedKey():
                 # Drawn anew by each run of the program; only the first one's is ever used.
                 keys, ignored = f"{KEY_PREFIX}{secrets.token_urlsafe(KEY_BYTES)}", ["data"]
-        data = {KEYS_FILE: _encoded(keys), FIRST_KEY: _encoded(first_key(keys))}
+        data = {KEYS_FILE: _encoded(keys), FIRST_KEY: _encoded(keys_of(keys)[0])}
         self.secret = k8s.core.v1.Secret(
             name,
             metadata=k8s.meta.v1.ObjectMetaArgs(

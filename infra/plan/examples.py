@@ -11,7 +11,7 @@ RESERVED = re.compile(r"(^|[./@])example\.(org|com|net)\b|\.example\b")
 
 
 def findings(group: object, path: str = "") -> Iterator[Finding]:
-    """A warning for every value that names a reserved domain."""
+    """A warning for every value, label and annotation that names a reserved domain."""
     if isinstance(group, str):
         if RESERVED.search(group):
             yield Finding(
@@ -23,6 +23,7 @@ def findings(group: object, path: str = "") -> Iterator[Finding]:
             )
     elif isinstance(group, Mapping):
         for name, inner in group.items():
+            yield from findings(name, _under(path, name))  # names of labels and annotations are someone's, too
             yield from findings(inner, _under(path, name))
     elif isinstance(group, tuple):
         for index, inner in enumerate(group):

@@ -8,7 +8,7 @@ from pathlib import Path
 from infra.config.schema import Model, StackConfig, VllmRuntime
 from infra.findings import Finding, Severity
 from infra.gpus import Accelerator, find_gpu
-from infra.plan import cost, examples, rollouts, timing
+from infra.plan import cost, examples, exposure, nodes, rollouts, timing
 from infra.plan.cost import GpuCost, gpu_cost
 from infra.plan.fit.candidate import DEFAULT_MEMORY_SHARE, FitRequest
 from infra.plan.fit.check import Fit, check_fit
@@ -49,11 +49,17 @@ def plan(config: StackConfig, root: Path = ROOT) -> Plan:
     """The plan of a configuration; files that it names are looked for below ``root``."""
     models: dict[str, ModelPlan] = {}
     open_examples = tuple(examples.findings(config))
-    found: list[Finding] = [*open_examples, *cost.findings(config), *rollouts.shared_pools(config)]
+    found: list[Finding] = [
+        *open_examples,
+        *cost.findings(config),
+        *rollouts.shared_pools(config),
+        *nodes.findings(config),
+    ]
     for key, model in config.models.items():
         fit, about_fit = _fit(config, key, model, root)
         start = cold_start(config, key, _weights_bytes(model, fit))
         found += [*about_fit, *timing.findings(config, key, start), *rollouts.findings(config, key)]
+        found += exposure.findings(config, key)
         models[key] = ModelPlan(fit=fit, start=start)
     return Plan(models=models, cost=gpu_cost(config), findings=tuple(found), examples=open_examples)
 

@@ -153,6 +153,7 @@ def configurations(draw: Draw) -> Group:
         _scale(draw, model)
         _keep_time(model)
         _lock_doors(draw, model, number)
+        _make_room(model["weights"])
         if model["weights"]["source"] == "pvc":
             config["cluster"]["create_namespace"] = False
         if model["weights"]["source"] == "hub" and "config_file" not in model:
@@ -190,6 +191,22 @@ def _take_gpus(draw: Draw, model: Group, pools: Group, plugin: Group) -> None:
         if profiles and plugin.get("mig_strategy", "none") != "none":
             profile = draw(st.sampled_from(profiles)) + draw(st.sampled_from(["", "+me"]))
             model["gpus"] |= {"count": 1, "mig_profile": profile}
+    runs_vllm = model.get("runtime", {}).get("kind") == "vllm"
+    if runs_vllm and not model["gpus"]:
+        del model["runtime"]
+    if not runs_vllm and model["gpus"]:
+        model["gpus"]["count"] = 1
+
+
+def _make_room(weights: Group) -> None:
+    """One place for a storage's files, and both halves of its key or none."""
+    if weights["source"] == "s3":
+        if not weights.get("cache"):
+            weights |= {"size": "20Gi", "cache": None}
+        else:
+            weights.pop("size", None)
+        if not (weights.get("access_key") and weights.get("secret_key")):
+            weights |= {"access_key": None, "secret_key": None}
 
 
 def _scale(draw: Draw, model: Group) -> None:
@@ -240,6 +257,12 @@ def _lock_doors(draw: Draw, model: Group, number: int) -> None:
             exposure["timeout_seconds"] += 600
         if exposure.get("issuer"):
             exposure["tls_secret"] = "chat-tls"
+    request_side = model["scaling"].get("request_side")
+    if request_side and request_side["source"] == "ingress-nginx":
+        if exposure and exposure["kind"] == "ingress":
+            exposure["class_name"] = "nginx"
+        else:
+            model["scaling"]["request_side"] = {"source": "query", "query": "sum(gateway_queue)", "per_replica": 2}
     if model.get("api_keys", {}).get("source") == "none" and (exposure or endpoint.get("type") == "LoadBalancer"):
         model["api_keys"] = {"source": "generated"}
 

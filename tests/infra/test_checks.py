@@ -7,7 +7,7 @@ import pytest
 
 from infra.config.checks import CHECKS, endpoint, gpus, scaling, server
 from infra.config.loader import parse
-from infra.config.parsing import Check, ConfigError, Parser, Secret
+from infra.config.parsing import Check, ConfigError, Encrypted, Parser, Secret
 from infra.config.schema import StackConfig
 from tests.infra.conftest import SOUND
 from tests.places import Place, places, watched
@@ -20,6 +20,7 @@ KEYS: Group = {"api_keys": {"source": "generated"}}
 ON_GPUS: Group = {"gpus": {"count": 1, "pool": "l4"}}
 ON_SLICES: Group = {"gpus": {"count": 1, "pool": "l4", "mig_profile": "1g.6gb"}}
 MIXED: Group = {"device_plugin": {"mig_strategy": "mixed"}}
+VLLM = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
 NODE_PORT = {"type": "NodePort", "port": 30080, "host": "node"}
 EVENING = {"timezone": "UTC", "start": "0 8 * * *", "end": "0 18 * * *", "replicas": 2}
 AWAKE = {"request_side": {"source": "query", "query": "sum(q)", "per_replica": 1}}
@@ -48,6 +49,8 @@ CASES: list[tuple[Group, str, str]] = [
     ({**pool(), **chat(gpus={"count": 2, "pool": "l4"})}, "models.chat.gpus.count", "computes on one"),
     (chat(objectives={"first_token_seconds": 2.6}), "models.chat.objectives.first_token_seconds", "no bucket"),
     (chat(weights={**S3, "access_key": "a"}), "models.chat.weights.secret_key", "weights.access_key is given"),
+    (chat(weights={**S3, "size": None}), "models.chat.weights.size", "is missing"),
+    (chat(weights={**S3, "cache": {"size": "40Gi"}}), "models.chat.weights.size", "whose size is 40Gi"),
     (chat(weights={"source": "pvc", "claim": "c"}), "cluster.create_namespace", "makes the namespace llm"),
     ({"keda": {"mode": "install", "namespace": "llm"}}, "cluster.namespace", "for keda.namespace"),
     ({"cluster": {"namespace": "dcgm-exporter"}, "gpu_metrics": {"mode": "install"}}, "cluster.namespace", "for gpu_metrics"),
@@ -78,6 +81,11 @@ CASES: list[tuple[Group, str, str]] = [
     (chat(exposure=INGRESS), "models.chat.api_keys.source", "its exposure is public"),
     (chat(endpoint={"type": "LoadBalancer", "tls": True}), "models.chat.api_keys.source", "its endpoint is public"),
     (chat(api_keys={"source": "given", "keys": Secret("# none\n")}), "models.chat.api_keys.keys", "has no key"),
+    (
+        {**pool(), **chat(**ON_GPUS, runtime=VLLM, api_keys={"source": "given", "keys": Secret("# two\none\ntwo\n")})},
+        "models.chat.api_keys.keys",
+        "are several",
+    ),
     (chat(endpoint={"type": "LoadBalancer"}, **KEYS), "models.chat.endpoint.tls", "travel in clear"),
     (chat(endpoint={"type": "LoadBalancer", "internal": True}), "models.chat.endpoint.internal", "by itself"),
     (
@@ -113,6 +121,7 @@ CASES: list[tuple[Group, str, str]] = [
     (chat(gpus={"count": 1}), "models.chat.gpus.pool", "is missing"),
     (chat(gpus={"count": 1, "pool": "h100"}), "models.chat.gpus.pool", "no entry of gpu_pools"),
     ({**pool(), **chat(gpus={"pool": "l4"})}, "models.chat.gpus.pool", "gpus.count = 0"),
+    (chat(runtime=VLLM), "models.chat.gpus.count", "stock image needs one"),
     (
         {**pool(), **chat(gpus={"count": 2, "pool": "l4"}), "device_plugin": {"sharing": "mps", "shares": 2}},
         "models.chat.gpus.count",
@@ -188,6 +197,26 @@ def test_a_contradiction_names_key_value_and_remedy(changes: Group, key: str, sa
 def test_slices_that_a_pool_has_are_not_refused() -> None:
     free = {"scaling": {"max_replicas": 3}, "placement": {"rollout": "surge"}}
     parse(changed({**pool(gpu="A30", total=1), **MIXED, **chat(**ON_SLICES, **free)}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        chat(weights={**S3, "size": None, "cache": {"size": "40Gi"}}),
+        {**pool(), **chat(**ON_GPUS, runtime=VLLM, scaling={"waiting_per_replica": 200})},
+        {**pool(), **chat(**ON_GPUS, runtime=VLLM, api_keys={"source": "given", "keys": Secret("# one\none\n")})},
+        chat(api_keys={"source": "given", "keys": Secret("one\ntwo\n")}),
+    ],
+    ids=["a cache is room", "vLLM's queue has no end", "one key for vLLM", "two keys"],
+)
+def test_what_goes_together_is_not_refused(changes: Group) -> None:
+    parse(changed(changes))
+
+
+def test_of_encrypted_keys_nothing_is_said() -> None:
+    mapping = changed({**pool(), **chat(**ON_GPUS, runtime=VLLM)})
+    mapping["models"]["chat"]["api_keys"] = {"source": "given", "keys": Encrypted()}
+    parse(mapping)
 
 
 def test_a_gpu_that_nobody_knows_is_told_once() -> None:

@@ -15,14 +15,15 @@ from infra.config.files import ROOT, from_files
 from infra.config.loader import parse
 from infra.config.parsing import Secret
 from infra.findings import Severity
-from infra.plan import cost, examples, rollouts, timing
+from infra.plan import cost, examples, exposure, nodes, rollouts, timing
 from infra.plan.plan import Plan, plan
 from infra.plan.report import report
 from infra.rollout import IN_PLACE, SURGE, rollout_of
 from tests.places import Place, places, watched
 
 Mapping = dict[str, Any]
-
+EDGE: Mapping = {"kind": "ingress", "host": "chat.acme.dev"}
+GATEWAY: Mapping = {"kind": "gateway", "host": "chat.acme.dev", "gateway": "public", "namespace": "edge", "tls": False}
 
 # The shipped stack, what is changed in it, and what is said of that.
 CASES: list[tuple[str, Mapping, str, str, str]] = [
@@ -39,6 +40,10 @@ CASES: list[tuple[str, Mapping, str, str, str]] = [
     ("prod", {"gpu_pools/large/spot_notice_seconds": 120}, "warning", "chat.timing.grace_seconds", "spot"),
     ("prod", {"chat/weights/cache": {"size": "40Gi"}}, "warning", "chat.weights.cache.storage_class", "several nodes"),
     ("prod", {"chat/weights/cache/access_mode": "ReadWriteOnce"}, "warning", "chat.weights.cache.access_mode", "one node"),
+    ("prod", {"gpu_pools/large/node_selector": {}}, "warning", "gpu_pools.large.node_selector", "runs nowhere"),
+    ("prod", {"chat/exposure": EDGE}, "warning", "chat.exposure.tls_secret", "travel in clear"),
+    ("prod", {"chat/exposure": {**EDGE, "class_name": "traefik"}}, "warning", "chat.exposure.class_name", "timeout"),
+    ("prod", {"chat/exposure": GATEWAY}, "warning", "chat.exposure.tls", "travel in clear"),
     ("dev", {"gpu_pools/small/total": 1, "chat/scaling/max_replicas": 1}, "warning", "chat.placement.rollout", "downtime"),
     (
         "dev",
@@ -109,6 +114,28 @@ def test_what_is_wrong_shows_before_it_is_paid_for(
     assert any(says in str(finding) and finding.severity == severity for finding in found), [str(one) for one in found]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chat/exposure": {**EDGE, "tls_secret": "chat-tls", "class_name": "nginx-internal"}},
+        {
+            "chat/exposure": {
+                **EDGE,
+                "tls_secret": "chat-tls",
+                "class_name": "traefik",
+                "annotations": {"acme.dev/wait": "1h"},
+            }
+        },
+        {"chat/exposure": {**GATEWAY, "tls": True}},
+        {"gpu_pools/large/node_selector": {}, "device_plugin/node_selector": {"acme.dev/gpu": "yes"}},
+        {"gpu_pools/large/node_selector": {}, "device_plugin/mode": "existing"},
+    ],
+)
+def test_what_is_as_it_should_be_needs_no_word(changes: Mapping) -> None:
+    found = of("prod", changes)
+    assert found.findings == found.examples
+
+
 def two_models() -> Mapping:
     mapping = changed("prod", {})
     mapping["models"]["code"] = copy.deepcopy(mapping["models"]["chat"])
@@ -122,14 +149,16 @@ def test_every_finding_of_the_plan_has_a_case() -> None:
         config = parse(mapping)
         found = [watched(examples.findings, seen)(config), watched(cost.findings, seen)(config)]
         found.append(watched(rollouts.shared_pools, seen)(config))
+        found.append(watched(nodes.findings, seen)(config))
         for key, model in plan(config).models.items():
             found.append(watched(timing.findings, seen)(config, key, model.start))
             found.append(watched(rollouts.findings, seen)(config, key))
+            found.append(watched(exposure.findings, seen)(config, key))
         for finding in itertools.chain(*found):
             assert finding.key
             assert finding.value
             assert finding.remedy.endswith(".")
-    assert places(timing, cost, rollouts, examples) - seen == set()
+    assert places(timing, cost, rollouts, examples, exposure, nodes) - seen == set()
 
 
 def test_models_that_count_on_the_same_gpus_are_told() -> None:

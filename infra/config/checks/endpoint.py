@@ -13,8 +13,9 @@ from infra.config.schema import (
     NodePortEndpoint,
     NoKeys,
     StackConfig,
+    VllmRuntime,
 )
-from infra.runtime import first_key
+from infra.runtime import keys_of
 
 
 def public_without_key(model: Model) -> Iterator[Contradiction]:
@@ -32,9 +33,21 @@ def public_without_key(model: Model) -> Iterator[Contradiction]:
 
 def no_key(given: GivenKeys) -> Iterator[Contradiction]:
     """Given keys among which there is none."""
-    if not isinstance(given.keys, Encrypted) and not first_key(given.keys):
+    if not isinstance(given.keys, Encrypted) and not keys_of(given.keys):
         problem = "has no key: empty lines and comments are none"
         yield Contradiction("keys", given.keys, problem, "Give one key per line, or use source generated.")
+
+
+def one_key(model: Model) -> Iterator[Contradiction]:
+    """Several keys for vLLM, which takes one: clients with the others would be refused."""
+    given = model.api_keys
+    if not isinstance(model.runtime, VllmRuntime) or not isinstance(given, GivenKeys):
+        return
+    if not isinstance(given.keys, Encrypted) and len(keys_of(given.keys)) > 1:
+        problem = "are several, and runtime vllm takes the first alone"
+        yield Contradiction(
+            "api_keys.keys", given.keys, problem, "Give one, or put a proxy with keys of its own before it."
+        )
 
 
 def public_without_tls(model: Model) -> Iterator[Contradiction]:
@@ -130,6 +143,7 @@ def client_cidrs(cidrs: tuple[str, ...] | None) -> Iterator[Contradiction]:
 CHECKS = (
     Check(Model, (), public_without_key),
     Check(GivenKeys, (), no_key),
+    Check(Model, (), one_key),
     Check(Model, (), public_without_tls),
     Check(Model, (), internal_balancer),
     Check(Model, (), two_doors),

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from infra.accelerator import device_words, devices_per_gpu
 from infra.config.parsing import Check, Contradiction
-from infra.config.schema import Cost, DevicePlugin, GpuPool, StackConfig
+from infra.config.schema import Cost, DevicePlugin, GpuPool, Model, StackConfig, VllmRuntime
 from infra.gpus import UnknownGpuError, find_gpu
 from infra.rollout import free_devices
 
@@ -87,6 +87,13 @@ def pools(config: StackConfig) -> Iterator[Contradiction]:
         if gpus.pool is not None and not gpus.count:
             problem = "is named, and the model takes none of its GPUs: gpus.count = 0"
             yield Contradiction(path, gpus.pool, problem, "Set gpus.count, or leave gpus.pool out to serve on the CPU.")
+
+
+def vllm_device(model: Model) -> Iterator[Contradiction]:
+    """vLLM without a GPU, which its stock image cannot do."""
+    if isinstance(model.runtime, VllmRuntime) and not model.gpus.count:
+        remedy = "Set gpus.count and gpus.pool, or serve on the CPU with runtime.kind transformers."
+        yield Contradiction("gpus.count", 0, "gives no GPU to runtime vllm, whose stock image needs one", remedy)
 
 
 def joined_shares(config: StackConfig) -> Iterator[Contradiction]:
@@ -175,6 +182,7 @@ CHECKS = (
     Check(DevicePlugin, (), operator_only),
     Check(StackConfig, ("device_plugin", "gpu_pools"), runtime_classes),
     Check(StackConfig, (), pools),
+    Check(Model, (), vllm_device),
     Check(StackConfig, (), joined_shares),
     Check(StackConfig, (), slices),
     Check(StackConfig, (), capacity),

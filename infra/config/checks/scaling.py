@@ -9,10 +9,12 @@ from infra.config.schema import (
     IngressExposure,
     IngressRequests,
     Model,
+    RuntimeKind,
     Scaling,
     Schedule,
     Server,
     StackConfig,
+    VllmRuntime,
 )
 
 # The horizontal autoscaler does nothing while the load is within this of its target (the controller manager's default).
@@ -107,9 +109,11 @@ def running_target(server: Server, scaling: Scaling) -> Iterator[Contradiction]:
         )
 
 
-def waiting_target(server: Server, scaling: Scaling) -> Iterator[Contradiction]:
-    """A target for queued requests that a server never exceeds."""
+def waiting_target(runtime: RuntimeKind, server: Server, scaling: Scaling) -> Iterator[Contradiction]:
+    """A target for queued requests that a server never exceeds; vLLM's queue has no end."""
     most, target = server.max_waiting_requests, scaling.waiting_per_replica
+    if isinstance(runtime, VllmRuntime):
+        return
     if target is not None and not _reached(target, most):
         yield Contradiction(
             "scaling.waiting_per_replica",
@@ -154,6 +158,6 @@ CHECKS = (
     Check(Schedule, (), schedule_hours),
     Check(Model, ("scaling",), schedule_replicas),
     Check(Model, ("server", "scaling"), running_target),
-    Check(Model, ("server", "scaling"), waiting_target),
+    Check(Model, ("runtime", "server", "scaling"), waiting_target),
     Check(StackConfig, (), gpu_trigger),
 )

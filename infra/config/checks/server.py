@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from infra.config.parsing import Check, Contradiction
 from infra.config.schema import (
+    CacheVolume,
     Cluster,
     InstallMonitoring,
     Model,
@@ -95,6 +96,19 @@ def s3_keys(model: Model) -> Iterator[Contradiction]:
         )
 
 
+def s3_room(size: str | None, cache: CacheVolume | None) -> Iterator[Contradiction]:
+    """No room for the files of a storage, or room in two places."""
+    if size is None and cache is None:
+        problem, remedy = (
+            "is missing, and there is no cache that keeps the files",
+            "Give room for them, such as 20Gi, or cache.",
+        )
+        yield Contradiction("size", size, problem, remedy)
+    if size is not None and cache is not None:
+        problem = f"has no effect: the files are kept in the cache, whose size is {cache.size}"
+        yield Contradiction("size", size, problem, "Leave it out, or leave cache out.")
+
+
 def one_device(model: Model) -> Iterator[Contradiction]:
     """Several GPUs for a replica of our own server, which computes on one: the others would be paid for and idle."""
     if isinstance(model.runtime, TransformersRuntime) and model.gpus.count > 1:
@@ -121,6 +135,7 @@ CHECKS = (
     Check(Resources, ("memory", "memory_limit"), memory),
     Check(Model, ("timing",), grace),
     Check(Model, (), s3_keys),
+    Check(S3Weights, ("size", "cache"), s3_room),
     Check(Model, (), one_device),
     Check(Objectives, (), objectives),
     Check(StackConfig, ("cluster", "models"), existing_claims),

@@ -131,7 +131,7 @@ class GivenKeys:
 
     TAG: ClassVar[str] = "given"
 
-    keys: str = key("the keys, one per line", secret=True)
+    keys: str = key("the keys, one per line; runtime vllm takes one", secret=True)
 
 
 ApiKeys = NoKeys | GeneratedKey | GivenKeys

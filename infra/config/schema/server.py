@@ -84,7 +84,7 @@ class Server:
 
     max_running_requests: int = key("requests that one server computes together", default=16, minimum=1, maximum=1024)
     max_waiting_requests: int = key(
-        "requests that may queue in one server; more are refused with status 429",
+        "requests that may queue in one server; more are refused with status 429 (runtime transformers: vLLM's queue has no end)",
         default=64,
         minimum=1,
         maximum=100_000,
@@ -114,7 +114,11 @@ class Timing:
     )
     image_pull_seconds: int = key("seconds until a new node has the image", default=120, minimum=0, maximum=3600)
     answer_seconds: int = key(
-        "seconds that one answer may take at most; the server ends it then", default=300, minimum=1, maximum=7200
+        "seconds that one answer may take at most; the server ends it then (vLLM does not: there only the proxies of an exposure "
+        "do, and a pod that stops)",
+        default=300,
+        minimum=1,
+        maximum=7200,
     )
     pre_stop_seconds: int = key(
         "seconds a pod serves on after it left the endpoints, until every proxy knows",

@@ -95,7 +95,12 @@ class S3Weights:
     region: str | None = key("the storage's region", default=None)
     access_key: str | None = key("the access key; the pod's cloud identity when left out", default=None)
     secret_key: str | None = key("the access key's secret", default=None, secret=True)
-    size: str = key("room for the files on the node", pattern=MEMORY_QUANTITY, looks="a size such as 20Gi")
+    size: str | None = key(
+        "room for the files on the node, where there is no cache",
+        default=None,
+        pattern=MEMORY_QUANTITY,
+        looks="a size such as 20Gi",
+    )
     cache: CacheVolume | None = key("a volume that keeps the files; every pod fetches anew without", default=None)
 
 
