@@ -149,9 +149,15 @@ def _latency(series: ModelSeries) -> Row:
         return tuple(Query(expression=quantile(metric, p / 100), legend=f"P{p}") for p in (50, 95, 99))
 
     def promised(title: str, description: str, metric: str, objective: str) -> Panel:
-        limit = f"max({series.server(model.OBJECTIVE, objective=objective)})"
-        queries = (*quantiles(metric), Query(expression=limit, legend="objective of P95", limit=True))
-        return Panel(title=title, description=description, queries=queries, unit="s")
+        limits = (
+            Query(
+                expression=f"max({series.server(model.OBJECTIVE, objective=name)})",
+                legend=f"objective of {share}",
+                limit=True,
+            )
+            for name, share in ((objective, "P95"), (f"{objective}-p99", "P99"))
+        )
+        return Panel(title=title, description=description, queries=(*quantiles(metric), *limits), unit="s")
 
     queue = Query(expression=quantile(QUEUE_TIME, 0.95), legend="P95 of the queue")
     return Row(

@@ -69,18 +69,12 @@ class ModelRules:
     @property
     def groups(self) -> tuple[RuleGroup, ...]:
         promises = slo.objectives(self.objectives, self._series)
-        errors, first_token, inter_token = promises
-        objectives = (
-            *slo.burn_alerts(self._series, errors),
-            *slo.burn_alerts(self._series, first_token),
-            *slo.burn_alerts(self._series, inter_token),
-            slo.slow_alert(self._series, first_token, "LlmFirstTokenSlow"),
-            slo.slow_alert(self._series, inter_token, "LlmInterTokenSlow"),
-        )
+        burning = [alert for promise in promises for alert in slo.burn_alerts(self._series, promise)]
+        slow = [alert for promise in promises for alert in slo.slow_alerts(self._series, promise)]
         return (
             *slo.records(self._series, promises),
             self._group("targets", self._targets(promises)),
-            self._group("promises", objectives),
+            self._group("promises", (*burning, *slow)),
             self._group("replicas", self._replicas()),
             self._group("load", self._load()),
             self._group("autoscaling", self._autoscaling()),

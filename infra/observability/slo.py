@@ -21,7 +21,8 @@ from service.metric_names import (
     TIME_TO_FIRST_TOKEN,
 )
 
-LATENCY_BUDGET = 0.05  # the objectives of latency speak of 95 % of the cases
+LATENCY_BUDGET = 0.05  # the objectives of latency speak of 95 % of the cases …
+TAIL_BUDGET = 0.01  # … and those of its tail of 99 %
 # However generous the promise: when this share of the requests misses it, somebody is woken.
 MOST_MISSED = 0.8
 # In a quiet hour one slow answer is a large share of few; below this many answers in a window nobody is called.
@@ -29,9 +30,15 @@ FEWEST_REQUESTS = 20
 SHORT_WINDOWS = ("5m", "30m", "1h", "2h")
 LONG_WINDOWS = ("6h", "1d", "3d")
 LONG_INTERVAL = 120  # seconds between two evaluations of the long windows, which are costly and move slowly
+NOW_WINDOW = "5m"  # the one in which an objective is missed now
 NOW_LASTING = 600  # seconds for which an objective is missed before that alone is told
 BURN_LASTING = 60  # seconds; the windows already say that it lasts
 
+BUCKETS = {TIME_TO_FIRST_TOKEN: FIRST_TOKEN_BUCKETS, INTER_TOKEN_LATENCY: INTER_TOKEN_BUCKETS}
+LATE = {
+    TIME_TO_FIRST_TOKEN: "answers took longer than {:g} s to begin",
+    INTER_TOKEN_LATENCY: "tokens came later than {:g} s after the one before",
+}
 # A client that left says nothing about the server.
 COUNTED = Not("abort")
 MISSED = "llm:objective_missed:ratio_rate"
@@ -68,10 +75,14 @@ def near_buckets(seconds: float, buckets: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """One promise. ``missed`` gives the share (0 to 1) that missed it in a window; ``seconds`` is None for errors."""
+    """One promise. ``missed`` gives the share (0 to 1) that missed it in a window; ``seconds`` is None for errors.
+
+    ``burns`` and ``slow`` name the alerts that tell of a budget which goes too fast, and of a promise that is missed now.
+    """
 
     name: str
-    alert: str
+    burns: str | None
+    slow: str | None
     budget: float
     seconds: float | None
     missed: Callable[[str], str]
@@ -93,43 +104,47 @@ def objectives(promised: Objectives, series: ModelSeries) -> tuple[Objective, ..
         every = ended(window, **{FINISHED_REASON_LABEL: COUNTED})
         return f"({ended(window, **{FINISHED_REASON_LABEL: 'error'})} or 0 * {every}) / {every}"
 
-    def late(metric: str, seconds: float, buckets: Sequence[float], key: str) -> Callable[[str], str]:
-        near = near_buckets(seconds, buckets)
+    def latency(
+        name: str, metric: str, seconds: float | None, budget: float, slow: str, burns: str | None = None
+    ) -> Objective | None:
+        if seconds is None:
+            return None
+        near = near_buckets(seconds, BUCKETS[metric])
         if near != (seconds,):
+            key = f"{name.replace('-', '_')}_seconds"
             raise ValueError(f"{key} = {seconds}: is no bucket of {metric}; use {' or '.join(map(str, near))}")
         # Buckets are written as Python writes floats, in vLLM and here.
-        within = series.server(f"{metric}_bucket", le=str(float(seconds)))
-        return lambda window: (
-            f"1 - sum(rate({within}[{window}])) / sum(rate({series.server(f'{metric}_count')}[{window}]))"
+        within, every = series.server(f"{metric}_bucket", le=str(float(seconds))), series.server(f"{metric}_count")
+        return Objective(
+            name=name,
+            burns=burns,
+            slow=slow,
+            budget=budget,
+            seconds=seconds,
+            missed=lambda window: f"1 - sum(rate({within}[{window}])) / sum(rate({every}[{window}]))",
+            what=LATE[metric].format(seconds),
         )
 
-    first, between = promised.first_token_seconds, promised.inter_token_seconds
-    return (
-        Objective(
-            name="errors",
-            alert="LlmErrorBudgetBurn",
-            budget=promised.error_percent / 100,
-            seconds=None,
-            missed=failed,
-            what="requests failed",
-        ),
-        Objective(
-            name="first-token",
-            alert="LlmFirstTokenBudgetBurn",
-            budget=LATENCY_BUDGET,
-            seconds=first,
-            missed=late(TIME_TO_FIRST_TOKEN, first, FIRST_TOKEN_BUCKETS, "first_token_seconds"),
-            what=f"answers took longer than {first:g} s to begin",
-        ),
-        Objective(
-            name="inter-token",
-            alert="LlmInterTokenBudgetBurn",
-            budget=LATENCY_BUDGET,
-            seconds=between,
-            missed=late(INTER_TOKEN_LATENCY, between, INTER_TOKEN_BUCKETS, "inter_token_seconds"),
-            what=f"tokens came later than {between:g} s after the one before",
-        ),
+    errors = Objective(
+        name="errors",
+        burns="LlmErrorBudgetBurn",
+        slow=None,
+        budget=promised.error_percent / 100,
+        seconds=None,
+        missed=failed,
+        what="requests failed",
     )
+    first, between = TIME_TO_FIRST_TOKEN, INTER_TOKEN_LATENCY
+    first_95, first_99 = promised.first_token_seconds, promised.first_token_p99_seconds
+    between_95, between_99 = promised.inter_token_seconds, promised.inter_token_p99_seconds
+    latencies = (
+        latency("first-token", first, first_95, LATENCY_BUDGET, "LlmFirstTokenSlow", "LlmFirstTokenBudgetBurn"),
+        latency("inter-token", between, between_95, LATENCY_BUDGET, "LlmInterTokenSlow", "LlmInterTokenBudgetBurn"),
+        # Nobody is woken by a tail: when it grows, the others miss their promise too.
+        latency("first-token-p99", first, first_99, TAIL_BUDGET, "LlmFirstTokenP99Slow"),
+        latency("inter-token-p99", between, between_99, TAIL_BUDGET, "LlmInterTokenP99Slow"),
+    )
+    return (errors, *(promise for promise in latencies if promise is not None))
 
 
 def records(series: ModelSeries, promises: tuple[Objective, ...]) -> tuple[RuleGroup, ...]:
@@ -145,6 +160,7 @@ def records(series: ModelSeries, promises: tuple[Objective, ...]) -> tuple[RuleG
             )
             for promise in promises
             for window in windows
+            if promise.burns or window == NOW_WINDOW
         ]
         ended = series.server(f"{REQUEST_SUCCESS}_total", **{FINISHED_REASON_LABEL: COUNTED})
         long = {burn.long for burns in BURNS.values() for burn in burns}
@@ -159,7 +175,9 @@ def records(series: ModelSeries, promises: tuple[Objective, ...]) -> tuple[RuleG
 
 
 def burn_alerts(series: ModelSeries, promise: Objective) -> tuple[AlertRule, ...]:
-    """One alert of each severity; their value is the share that missed the promise in the longer window."""
+    """One alert of each severity, where the promise has some; their value is what missed it in the longer window."""
+    if promise.burns is None:
+        return ()
 
     def too_fast(burn: Burn) -> str:
         most = f"{min(burn.speed * promise.budget, MOST_MISSED):g}"
@@ -169,7 +187,7 @@ def burn_alerts(series: ModelSeries, promise: Objective) -> tuple[AlertRule, ...
     urgency: dict[Severity, str] = {"page": "now, and many", "ticket": "for hours, and more than was promised"}
     return tuple(
         AlertRule(
-            name=promise.alert,
+            name=promise.burns,
             expression="\n  or ".join(too_fast(burn) for burn in burns),
             severity=severity,
             lasting=BURN_LASTING,
@@ -181,16 +199,22 @@ def burn_alerts(series: ModelSeries, promise: Objective) -> tuple[AlertRule, ...
     )
 
 
-def slow_alert(series: ModelSeries, promise: Objective, name: str) -> AlertRule:
+def slow_alerts(series: ModelSeries, promise: Objective) -> tuple[AlertRule, ...]:
     """The promise is missed at this moment: earlier than the budget shows, and nobody is woken."""
-    return AlertRule(
-        name=name,
-        expression=f"{promise.ratio(series, '5m')} > {promise.budget:g} {_enough(series, '1h')}",
-        severity="ticket",
-        lasting=NOW_LASTING,
-        summary=f"Model {series.name}: {promise.what}",
-        description=f"{{{{ $value | humanizePercentage }}}} of the {promise.what} in the last 5 minutes; "
-        f"{_allowed(promise)}.",
+    if promise.slow is None:
+        return ()
+    # Of fewer a single slow one would be more than the budget.
+    fewest = max(FEWEST_REQUESTS, round(1 / promise.budget))
+    return (
+        AlertRule(
+            name=promise.slow,
+            expression=f"{promise.ratio(series, NOW_WINDOW)} > {promise.budget:g} {_enough(series, '1h', fewest)}",
+            severity="ticket",
+            lasting=NOW_LASTING,
+            summary=f"Model {series.name}: {promise.what}",
+            description=f"{{{{ $value | humanizePercentage }}}} of the {promise.what} in the last 5 minutes; "
+            f"{_allowed(promise)}.",
+        ),
     )
 
 
@@ -198,5 +222,5 @@ def _allowed(promise: Objective) -> str:
     return f"{100 * promise.budget:g} % may"
 
 
-def _enough(series: ModelSeries, window: str) -> str:
-    return f"and on (namespace, service) {series.server(f'{ENDED}{window}')} >= {FEWEST_REQUESTS}"
+def _enough(series: ModelSeries, window: str, fewest: int = FEWEST_REQUESTS) -> str:
+    return f"and on (namespace, service) {series.server(f'{ENDED}{window}')} >= {fewest}"

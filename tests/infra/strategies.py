@@ -56,8 +56,11 @@ CHOICES: dict[tuple[type, str], SearchStrategy[Any]] = {
     (Resources, "memory"): st.sampled_from(["1Gi", "700Mi"]),
     (Resources, "memory_limit"): st.sampled_from(["1Gi", "20480Mi", "1Ti"]),
     (Network, "client_cidrs"): st.lists(st.sampled_from(["0.0.0.0/0", "203.0.113.0/24", "2001:db8::/32"]), max_size=2),
-    (Objectives, "first_token_seconds"): st.sampled_from(FIRST_TOKEN_BUCKETS),
-    (Objectives, "inter_token_seconds"): st.sampled_from(INTER_TOKEN_BUCKETS),
+    # As their tails are by default, or less.
+    (Objectives, "first_token_seconds"): st.sampled_from([bucket for bucket in FIRST_TOKEN_BUCKETS if bucket <= 10]),
+    (Objectives, "inter_token_seconds"): st.sampled_from([bucket for bucket in INTER_TOKEN_BUCKETS if bucket <= 0.5]),
+    (Objectives, "first_token_p99_seconds"): st.sampled_from([None, 10, 2560]),
+    (Objectives, "inter_token_p99_seconds"): st.sampled_from([None, 0.5, 80]),
     (BuildImage, "repository"): st.sampled_from(["localhost:5001/llm/server", "registry.acme.dev/server"]),
 }
 

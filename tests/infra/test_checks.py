@@ -48,6 +48,8 @@ CASES: list[tuple[Group, str, str]] = [
     (chat(timing={"grace_seconds": 100}), "models.chat.timing.grace_seconds", "still answers"),
     ({**pool(), **chat(gpus={"count": 2, "pool": "l4"})}, "models.chat.gpus.count", "computes on one"),
     (chat(objectives={"first_token_seconds": 2.6}), "models.chat.objectives.first_token_seconds", "no bucket"),
+    (chat(objectives={"inter_token_p99_seconds": 0.6}), "models.chat.objectives.inter_token_p99_seconds", "no bucket"),
+    (chat(objectives={"first_token_seconds": 20}), "models.chat.objectives.first_token_p99_seconds", "95 % do"),
     (chat(weights={**S3, "access_key": "a"}), "models.chat.weights.secret_key", "weights.access_key is given"),
     (chat(weights={**S3, "size": None}), "models.chat.weights.size", "is missing"),
     (chat(weights={**S3, "cache": {"size": "40Gi"}}), "models.chat.weights.size", "whose size is 40Gi"),
@@ -206,8 +208,9 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
         {**pool(), **chat(**ON_GPUS, runtime=VLLM, scaling={"waiting_per_replica": 200})},
         {**pool(), **chat(**ON_GPUS, runtime=VLLM, api_keys={"source": "given", "keys": Secret("# one\none\n")})},
         chat(api_keys={"source": "given", "keys": Secret("one\ntwo\n")}),
+        chat(objectives={"first_token_seconds": 20, "first_token_p99_seconds": None}),
     ],
-    ids=["a cache is room", "vLLM's queue has no end", "one key for vLLM", "two keys"],
+    ids=["a cache is room", "vLLM's queue has no end", "one key for vLLM", "two keys", "no tail"],
 )
 def test_what_goes_together_is_not_refused(changes: Group) -> None:
     parse(changed(changes))

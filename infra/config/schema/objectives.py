@@ -18,4 +18,13 @@ class Objectives:
     inter_token_seconds: float = key(
         "seconds within which 95 % of the following tokens come", default=0.2, minimum=0.01, maximum=80
     )
+    first_token_p99_seconds: float | None = key(
+        "seconds within which 99 % of the answers begin; null: not watched", default=10.0, minimum=0.001, maximum=2560
+    )
+    inter_token_p99_seconds: float | None = key(
+        "seconds within which 99 % of the following tokens come; null: not watched",
+        default=0.5,
+        minimum=0.01,
+        maximum=80,
+    )
     error_percent: float = key("share of requests that may fail", default=1.0, minimum=0.01, maximum=50)

@@ -12,6 +12,7 @@ from service import metric_names as names
 from tests.infra.observability.healthy import (
     PLATFORM,
     PODS,
+    TAILS,
     always,
     autoscaler,
     deployment,
@@ -59,11 +60,11 @@ def failing(percent: float) -> Series:
     }
 
 
-def late(metric: str, bucket: str, percent: float) -> Series:
+def late(metric: str, bucket: str, percent: float, far: float = 0) -> Series:
     return {
         name: values
         for pod in PODS
-        for name, values in latency(pod, metric, bucket, within=100 - percent, late=percent).items()
+        for name, values in latency(pod, metric, bucket, within=100 - percent, late=percent, far=far).items()
     }
 
 
@@ -114,6 +115,7 @@ class Case:
 
 
 FAST, SLOW = "page", "ticket"
+FEW: Series = {ended(pod, "stop"): grows(0.7) for pod in PODS}
 CASES = (
     Case(
         alert="LlmErrorBudgetBurn",
@@ -173,6 +175,7 @@ CASES = (
             for pod in PODS
             for name, values in {
                 of_pod(pod, f"{FIRST}_bucket", le="2.5"): f"0+100x239 24000+90x{160}",
+                of_pod(pod, f"{FIRST}_bucket", le=TAILS[FIRST]): grows(100),
                 of_pod(pod, f"{FIRST}_count"): grows(100),
             }.items()
         },
@@ -189,6 +192,7 @@ CASES = (
             for pod in PODS
             for name, values in {
                 of_pod(pod, f"{BETWEEN}_bucket", le="0.2"): f"0+100x239 24000+90x{160}",
+                of_pod(pod, f"{BETWEEN}_bucket", le=TAILS[BETWEEN]): grows(100),
                 of_pod(pod, f"{BETWEEN}_count"): grows(100),
             }.items()
         },
@@ -218,6 +222,25 @@ CASES = (
         labels={"objective": "inter-token"},
         also=(("LlmInterTokenSlow", SLOW),),
         quiet=(Quiet(late(BETWEEN, "0.2", 4)),),
+    ),
+    Case(
+        alert="LlmFirstTokenP99Slow",
+        severity=SLOW,
+        fires=late(FIRST, "2.5", 4, far=2),
+        minute=90,
+        says="2% of the answers took longer than 10 s to begin in the last 5 minutes; 1 % may.",
+        labels={"objective": "first-token-p99"},
+        # Of fewer than a hundred in an hour, one is more than one per cent.
+        quiet=(Quiet(late(FIRST, "2.5", 4, far=0.8)), Quiet({**late(FIRST, "2.5", 4, far=2), **FEW})),
+    ),
+    Case(
+        alert="LlmInterTokenP99Slow",
+        severity=SLOW,
+        fires=late(BETWEEN, "0.2", 4, far=2),
+        minute=90,
+        says="2% of the tokens came later than 0.5 s after the one before in the last 5 minutes; 1 % may.",
+        labels={"objective": "inter-token-p99"},
+        quiet=(Quiet(late(BETWEEN, "0.2", 4, far=0.8)), Quiet({**late(BETWEEN, "0.2", 4, far=2), **FEW})),
     ),
     Case(
         alert="LlmDown",

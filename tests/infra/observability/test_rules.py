@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.infra.observability.names import metrics_in, unknown
 from tests.infra.observability.promtool import run
 
 SPECS = {"model": rules().to_spec(), "sleeper": rules(min_replicas=0).to_spec(), "platform": PLATFORM.to_spec()}
+NO_TAILS = Objectives(first_token_p99_seconds=None, inter_token_p99_seconds=None)
 SERIES = ModelSeries(namespace="llm", name="chat", honor_labels=True)
 
 
@@ -64,11 +66,20 @@ def test_buckets_next_to_a_number(seconds: float, near: tuple[float, ...]) -> No
     [
         ({"first_token_seconds": 2.0}, "first_token_seconds = 2.0.*use 1.0 or 2.5"),
         ({"inter_token_seconds": 0.12}, "inter_token_seconds = 0.12.*use 0.1 or 0.15"),
+        ({"first_token_p99_seconds": 11}, "first_token_p99_seconds = 11.*use 10.0 or 20.0"),
     ],
 )
 def test_a_promise_between_two_buckets_is_refused(promised: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         slo.objectives(Objectives(**promised), SERIES)
+
+
+def test_a_tail_that_is_not_promised_is_not_watched() -> None:
+    names = {promise.name for promise in slo.objectives(NO_TAILS, SERIES)}
+    assert {promise.name for promise in slo.objectives(Objectives(), SERIES)} - names == {
+        "first-token-p99",
+        "inter-token-p99",
+    }
 
 
 def test_every_bucket_is_written_as_the_server_writes_it() -> None:
@@ -78,7 +89,7 @@ def test_every_bucket_is_written_as_the_server_writes_it() -> None:
         for seconds in buckets:
             first = seconds if metric == TIME_TO_FIRST_TOKEN else FIRST_TOKEN_BUCKETS[0]
             between = seconds if metric == INTER_TOKEN_LATENCY else INTER_TOKEN_BUCKETS[0]
-            promised = Objectives(first_token_seconds=first, inter_token_seconds=between)
+            promised = replace(NO_TAILS, first_token_seconds=first, inter_token_seconds=between)
             (asked,) = [
                 written
                 for promise in slo.objectives(promised, SERIES)
