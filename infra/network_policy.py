@@ -13,9 +13,9 @@ from infra.config.schema import (
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 HTTPS_PORT, HTTP_PORT, DNS_PORT = 443, 80, 53
-EVERYWHERE = "0.0.0.0/0"
+EVERYWHERE = ("0.0.0.0/0", "::/0")
 # Where pods get credentials of their cloud: the instance's metadata (all clouds), and the agent of EKS Pod Identity.
-IDENTITY_ADDRESSES = ("169.254.169.254/32", "169.254.170.23/32")
+IDENTITY_ADDRESSES = ("169.254.169.254/32", "169.254.170.23/32", "fd00:ec2::254/128", "fd00:ec2::23/128")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class NetworkPolicy:
         """Requests come from the model's own namespace, the exposure's and those configured; scrapes from Prometheus' own."""
         exposed = (model.exposure.namespace,) if model.exposure is not None else ()
         named = (namespace, monitoring_namespace, *exposed, *model.network.client_namespaces)
-        outside = () if isinstance(model.endpoint, ClusterIpEndpoint) else (EVERYWHERE,)
+        outside = () if isinstance(model.endpoint, ClusterIpEndpoint) else EVERYWHERE
         given = model.network.client_cidrs
         return cls(
             namespaces=tuple(dict.fromkeys(named)),

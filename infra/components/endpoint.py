@@ -125,23 +125,16 @@ def _network_policy(
         )
         for namespace in policy.namespaces
     ]
-    peers += [
-        k8s.networking.v1.NetworkPolicyPeerArgs(ip_block=k8s.networking.v1.IPBlockArgs(cidr=cidr))
-        for cidr in policy.cidrs
-    ]
+    peers += _blocks(policy.cidrs)
     egress: list[k8s.networking.v1.NetworkPolicyEgressRuleArgs] = []
     if policy.identity:
-        agents = [
-            k8s.networking.v1.NetworkPolicyPeerArgs(ip_block=k8s.networking.v1.IPBlockArgs(cidr=address))
-            for address in IDENTITY_ADDRESSES
-        ]
-        egress.append(k8s.networking.v1.NetworkPolicyEgressRuleArgs(to=agents, ports=[_policy_port("TCP", HTTP_PORT)]))
+        agents, port = _blocks(IDENTITY_ADDRESSES), _policy_port("TCP", HTTP_PORT)
+        egress.append(k8s.networking.v1.NetworkPolicyEgressRuleArgs(to=agents, ports=[port]))
     if policy.egress_ports:
-        anywhere = k8s.networking.v1.NetworkPolicyPeerArgs(ip_block=k8s.networking.v1.IPBlockArgs(cidr=EVERYWHERE))
         outside = [_policy_port("TCP", port) for port in policy.egress_ports]
         names = [_policy_port(protocol, DNS_PORT) for protocol in ("UDP", "TCP")]
         egress += [
-            k8s.networking.v1.NetworkPolicyEgressRuleArgs(to=[anywhere], ports=outside),
+            k8s.networking.v1.NetworkPolicyEgressRuleArgs(to=_blocks(EVERYWHERE), ports=outside),
             k8s.networking.v1.NetworkPolicyEgressRuleArgs(ports=names),
         ]
     return k8s.networking.v1.NetworkPolicy(
@@ -160,6 +153,12 @@ def _network_policy(
         ),
         opts=opts,
     )
+
+
+def _blocks(cidrs: tuple[str, ...]) -> list[k8s.networking.v1.NetworkPolicyPeerArgs]:
+    return [
+        k8s.networking.v1.NetworkPolicyPeerArgs(ip_block=k8s.networking.v1.IPBlockArgs(cidr=cidr)) for cidr in cidrs
+    ]
 
 
 def _policy_port(protocol: str, port: int) -> k8s.networking.v1.NetworkPolicyPortArgs:

@@ -238,6 +238,15 @@ def test_a_slice_is_asked_for_as_it_is_offered(deploy: Deploy, sound: Mapping, s
     assert limits == {"memory": "2Gi", resource: "1"}
 
 
+def test_doors_that_are_open_to_everywhere_are_so_to_both_kinds_of_addresses(deploy: Deploy, sound: Mapping) -> None:
+    hub = {"source": "hub", "repository": "owner/name", "revision": "0" * 40}
+    sound["models"]["chat"] |= {"weights": hub, "endpoint": {"type": "NodePort", "port": 30080, "host": "node"}}
+    policy = deploy(sound).only("NetworkPolicy")["spec"]
+    https = next(rule for rule in policy["egress"] if {"protocol": "TCP", "port": 443} in rule["ports"])
+    for peers in (policy["ingress"][0]["from"], https["to"]):
+        assert [peer["ipBlock"]["cidr"] for peer in peers if "ipBlock" in peer] == ["0.0.0.0/0", "::/0"]
+
+
 @pytest.mark.parametrize(
     ("endpoint", "url"),
     [
