@@ -122,7 +122,7 @@ def _hub(weights: HubWeights, workload: Workload) -> ModelSource:
 
 def _s3(weights: S3Weights, workload: Workload) -> ModelSource:
     source = f"s3://{weights.bucket}/{weights.prefix}"
-    # A volume outlives releases: another prefix is another directory, or files of the same size would be taken for it.
+    # A volume outlives releases, and two of them serve during an update: another prefix is another directory.
     directory = f"{MOUNT_PATH}/{_place(weights.endpoint or '', source)}"
     fetch = {"SOURCE": source, "TARGET": directory}
     named = {

@@ -1,7 +1,8 @@
 """`SOURCE=s3://bucket/prefix TARGET=<directory> python -m service.fetch`: brings a model's files from an S3-compatible storage.
 
 Each file appears under its name when it is whole, so that a fetch that was interrupted goes on where it stopped, and several
-pods may share the directory. The storage's address, region and keys come from the AWS variables that boto3 reads.
+pods may share the directory. Beside each stands what the storage calls that content (its ETag): an object that was replaced by
+another one of the same size is brought anew. The storage's address, region and keys come from the AWS variables that boto3 reads.
 """
 
 import os
@@ -31,15 +32,16 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One object below the prefix; ``name`` is relative to it."""
+    """One object below the prefix; ``name`` is relative to it, ``etag`` changes with its content."""
 
     key: str
     name: str
     size: int
+    etag: str
 
 
 def fetch(source: str, target: Path, report: Callable[[str], None]) -> int:
-    """Brings every file below ``source`` that ``target`` lacks; returns the bytes that had to be brought.
+    """Brings every file below ``source`` that ``target`` lacks or has otherwise; returns the bytes that had to be brought.
 
     Raises:
         FetchError: no such place, no model in it, or the storage refuses.
@@ -53,7 +55,7 @@ def fetch(source: str, target: Path, report: Callable[[str], None]) -> int:
         files = list(_files(client.get_paginator("list_objects_v2"), bucket, prefix))
         if not any(file.name == "config.json" for file in files):
             raise FetchError(f"{source}: there is no config.json; give the directory that holds the model's files")
-        missing = [file for file in files if not _is_whole(target / file.name, file.size)]
+        missing = [file for file in files if not _is_there(target / file.name, file)]
         progress = _Progress(sum(file.size for file in missing), report)
         for file in missing:
             _bring(client, bucket, file, target, progress)
@@ -68,7 +70,7 @@ def _files(paginator: Any, bucket: str, prefix: str) -> Iterator[StoredFile]:
         for entry in page.get("Contents", ()):
             name = entry["Key"].removeprefix(prefix).lstrip("/")
             if name and not name.endswith("/") and not name.endswith(LEFT_OUT):
-                yield StoredFile(entry["Key"], name, entry["Size"])
+                yield StoredFile(entry["Key"], name, entry["Size"], entry["ETag"])
 
 
 def _bring(client: Any, bucket: str, file: StoredFile, target: Path, progress: "_Progress") -> None:
@@ -80,13 +82,25 @@ def _bring(client: Any, bucket: str, file: StoredFile, target: Path, progress: "
     partial = path.with_name(f".{path.name}.{os.uname().nodename}")
     try:
         client.download_file(bucket, file.key, str(partial), Callback=progress.add)
+        # Until the new mark is there no mark stands beside the file: whoever is interrupted in between brings it again.
+        _mark(path).unlink(missing_ok=True)
         partial.replace(path)
+        partial.write_text(file.etag)
+        partial.replace(_mark(path))
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _is_whole(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
+def _mark(path: Path) -> Path:
+    """The file that says which content of the object ``path`` has."""
+    return path.with_name(f".{path.name}.etag")
+
+
+def _is_there(path: Path, file: StoredFile) -> bool:
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    mark = _mark(path)
+    return mark.is_file() and mark.read_text() == file.etag
 
 
 class _Progress:

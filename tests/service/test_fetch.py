@@ -34,11 +34,20 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """The model's files; those with a dot are the fetch's own."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def put(key: str, content: bytes) -> None:
+    boto3.client("s3").put_object(Bucket="weights", Key=f"models/chat/{key}", Body=content)
+
+
 def test_every_file_but_pickled_weights_comes_whole(storage: str, tmp_path: Path) -> None:
     said: list[str] = []
     fetch.fetch(storage, tmp_path, said.append)
-    found = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert found == {name: content for name, content in MODEL.items() if not name.endswith(".bin")}
+    assert contents(tmp_path) == {name: content for name, content in MODEL.items() if not name.endswith(".bin")}
     assert said[-1] == "3 files are there, 3 of them new"
 
 
@@ -48,6 +57,21 @@ def test_a_second_fetch_brings_only_what_is_missing_or_cut_off(storage: str, tmp
     (tmp_path / "model.safetensors").write_bytes(b"half")
     assert fetch.fetch(storage, tmp_path, lambda _: None) == len(MODEL["model.safetensors"])
     assert (tmp_path / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
+
+
+def test_an_object_of_the_same_size_with_other_content_is_brought_anew(storage: str, tmp_path: Path) -> None:
+    fetch.fetch(storage, tmp_path, lambda _: None)
+    changed = b"v" * len(MODEL["model.safetensors"])
+    put("model.safetensors", changed)
+    assert fetch.fetch(storage, tmp_path, lambda _: None) == len(changed)
+    assert contents(tmp_path)["model.safetensors"] == changed
+    assert fetch.fetch(storage, tmp_path, lambda _: None) == 0
+
+
+def test_a_file_of_which_nobody_says_what_it_is_is_brought_anew(storage: str, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x" * len(MODEL["model.safetensors"]))
+    fetch.fetch(storage, tmp_path, lambda _: None)
+    assert contents(tmp_path)["model.safetensors"] == MODEL["model.safetensors"]
 
 
 @pytest.mark.parametrize(
