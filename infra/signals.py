@@ -19,8 +19,8 @@ WANTED_REPLICAS = "kube_deployment_spec_replicas"
 # Of ingress-nginx's controller, per Ingress; counted there, it knows requests that found no pod.
 INGRESS_REQUESTS = "nginx_ingress_controller_requests"
 INGRESS_CONTROLLER = "nginx_ingress_controller_build_info"
-# Long enough for two scrapes at one a minute, short enough to wake a model soon.
-RATE_WINDOW = "2m"
+# Seconds: long enough for two scrapes at one a minute, short enough to wake a model soon.
+RATE_WINDOW = 120
 # Percent of the time in which a kernel ran; not there for slices of a GPU (MIG) …
 GPU_UTILIZATION = "DCGM_FI_DEV_GPU_UTIL"
 # … for which the share of busy compute engines, 0 to 1, is.
@@ -85,10 +85,19 @@ def _awake(query: str, scaling: Scaling, workload: Workload) -> str:
 def _request_side(source: RequestSide, workload: Workload) -> Signal:
     match source:
         case IngressRequests(per_replica=per_replica):
-            ingress = matchers({"exported_namespace": workload.namespace, "ingress": workload.name})
-            # The controller has no series for an Ingress that nobody asked for yet: that is no load. But a controller that is
-            # not scraped is a failure, and must not read as none.
-            query = f"sum(rate({INGRESS_REQUESTS}{{{ingress}}}[{RATE_WINDOW}])) or 0 * count({INGRESS_CONTROLLER})"
-            return Signal(name="requests", query=query, per_replica=per_replica)
+            return Signal(name="requests", query=_ingress_rate(workload), per_replica=per_replica)
         case QueryRequests(query=query, per_replica=per_replica):
             return Signal(name="requests", query=query, per_replica=per_replica)
+
+
+def _ingress_rate(workload: Workload) -> str:
+    """Requests per second at the model's Ingress."""
+    ingress = matchers({"exported_namespace": workload.namespace, "ingress": workload.name})
+    counter, before = f"{INGRESS_REQUESTS}{{{ingress}}}", f"offset {RATE_WINDOW}s"
+    # A counter that is new begins with the first request, of which a rate, from one sample to the next, knows nothing. New it is
+    # where its controller was scraped before and it was not there; else it may be old, and all it ever counted no news.
+    new = f"({counter} unless {counter} {before}) and on (instance) {INGRESS_CONTROLLER} {before}"
+    rate = f"sum(({new}) / {RATE_WINDOW} or rate({counter}[{RATE_WINDOW}s]))"
+    # The controller has no series for an Ingress that nobody asked for yet: that is no load. But a controller that is not
+    # scraped is a failure, and must not read as none.
+    return f"{rate} or 0 * count({INGRESS_CONTROLLER})"

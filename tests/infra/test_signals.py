@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from infra.config.schema import GpuMetrics, IngressRequests, QueryRequests, Scaling
-from infra.signals import Signal, signals
+from infra.signals import RATE_WINDOW, Signal, signals
 from infra.workload import Workload
 from local.toolchain import Tools
 from service import metric_names
@@ -123,7 +123,7 @@ def test_a_sleeping_model_reads_as_no_load_and_a_blind_one_does_not(ask: Ask) ->
 
 
 @pytest.mark.engine
-def test_requests_at_the_ingress_are_a_rate_that_is_zero_before_the_first_one(ask: Ask) -> None:
+def test_requests_at_the_ingress_are_a_rate_that_the_first_one_counts_in(ask: Ask) -> None:
     scaling = Scaling(min_replicas=0, request_side=IngressRequests(per_replica=2.0))
     query = found("requests", scaling).query
     labels = {"exported_namespace": "llm", "namespace": "ingress-nginx"}
@@ -132,4 +132,9 @@ def test_requests_at_the_ingress_are_a_rate_that_is_zero_before_the_first_one(as
     controller = series("nginx_ingress_controller_build_info", pod="controller-1")
     ask(query, {mine: "0+30x20", other: "0+900x20", controller: "1x20"}, 2)
     ask(query, {other: "0+900x20", controller: "1x20"}, 0)
+    first = {mine: "_x9 1x20"}
+    ask(query, {**first, controller: "1x20"}, 1 / RATE_WINDOW)
+    ask(query, {**first, controller: "1x20", mine.replace("503", "200"): "0+30x20"}, 2 + 1 / RATE_WINDOW)
     ask(query, {other: "0+900x20"}, None)  # nobody scrapes a controller: that is not no load
+    # Prometheus was away, or the controller is another one: what it counted before is no load of now.
+    ask(query, {mine: "_x9 9000x20", controller: "_x9 1x20"}, 0)

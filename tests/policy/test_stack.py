@@ -39,6 +39,11 @@ CHANGES: dict[str, dict[str, Any]] = {
         "api_keys": {"source": "generated"},
         "exposure": {"kind": "gateway", "host": "chat.acme.dev", "gateway": "public", "namespace": "gateways"},
     },
+    "woken by its Ingress": {
+        "api_keys": {"source": "generated"},
+        "exposure": {"kind": "ingress", "host": "chat.acme.dev", "tls_secret": "chat-tls"},
+        "scaling": {"min_replicas": 0, "request_side": {"source": "ingress-nginx", "per_replica": 1}},
+    },
     "every signal": {
         "gpus": {"count": 1, "pool": "l4"},
         "scaling": {
