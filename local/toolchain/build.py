@@ -28,6 +28,8 @@ def build(tool: Tool, go: Path, target: Path, cache: Path, report: Callable[[str
     }
     target.mkdir(parents=True, exist_ok=True)
     command = [str(go), "build", "-v", "-trimpath", "-ldflags", tool.linker_flags, "-o", f"{target}/", *tool.packages]
+    if not tool.packages:
+        command = [str(go), "mod", "download", tool.share_module]
     lines: list[str] = []
     compiled = 0
     with subprocess.Popen(

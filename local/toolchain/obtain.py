@@ -121,6 +121,10 @@ class Tools:
         return self._binary("prometheus-operator", "share")
 
     @property
+    def gateway_api_share(self) -> Path:
+        return self._binary("gateway-api", "share")
+
+    @property
     def prometheus(self) -> Path:
         return self._binary("prometheus", "prometheus")
 

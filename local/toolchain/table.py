@@ -23,7 +23,7 @@ class Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
-    """Binaries that come together.
+    """Binaries, or files of a module, that come together.
 
     ``go_module`` is the module whose version, in ``<name>/go.mod``, is the tool's. ``build_seconds`` is what a build from
     empty caches took on two cores. ``stamp`` is the variable in which the program keeps its own version. ``development``
@@ -170,6 +170,17 @@ TOOLS = (
                 "prometheus-{release}.linux-{arch}/promtool": "promtool",
             },
         ),
+    ),
+    # The definition of HTTPRoute, for tests: clusters get theirs with their Gateway.
+    Tool(
+        name="gateway-api",
+        go_module="sigs.k8s.io/gateway-api",
+        packages=(),
+        binaries=(),
+        build_seconds=5,
+        share={"crds": "config/crd/standard"},
+        share_module="sigs.k8s.io/gateway-api",
+        development=True,
     ),
     Tool(
         name="actionlint",

@@ -150,15 +150,18 @@ def tools() -> Tools:
 
 @pytest.fixture
 def crd_schema(tools: Tools) -> Callable[[str], dict[str, Any]]:
-    """The schema of the newest version in the custom resource definition ``file`` (name without `.yaml`)."""
+    """The schema of the version that is stored, in the custom resource definition ``file`` (name without `.yaml`)."""
+    gateway_api = toolchain.obtain(Paths(), Screen(), ["gateway-api"]).gateway_api_share
 
     def read(file: str) -> dict[str, Any]:
         (found,) = [
+            *gateway_api.rglob(f"crds/{file}.yaml"),
             *tools.keda_share.rglob(f"bases/{file}.yaml"),
             *tools.prometheus_operator_share.rglob(f"crds/{file}.yaml"),
         ]
         definition = yaml.safe_load(found.read_text())
-        schema: dict[str, Any] = definition["spec"]["versions"][-1]["schema"]["openAPIV3Schema"]
+        (stored,) = (version for version in definition["spec"]["versions"] if version["storage"])
+        schema: dict[str, Any] = stored["schema"]["openAPIV3Schema"]
         return schema
 
     return read
