@@ -5,7 +5,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import getdoc
-from pathlib import Path
 from typing import Any, Literal
 
 from infra.config.checks import CHECKS
@@ -13,8 +12,9 @@ from infra.config.parsing import NAMES, RULES, Rules, tagged
 from infra.config.schema import StackConfig
 from infra.plan import cost, examples, exposure, nodes, rollouts, timing
 from infra.plan.fit import check as fit
+from infra.project import ROOT
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = ROOT / "docs"
 NOTE = "<!-- Made by `python3 -m infra.reference`; change the code, not this file. -->"
 # What the plan finds besides: each of these says it in its docstring.
 PLAN = (

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_docker as docker
-import pulumi_kubernetes as k8s
 
+from infra.components.pull_secret import pull_secret
 from infra.config.schema import BuildImage, PrebuiltImage, Registry
 from infra.project import ROOT, from_program
-from infra.registry import PULL_SECRET_KEY, PULL_SECRET_TYPE, docker_config
 
 DOCKERFILE = ROOT / "service" / "Dockerfile"
 
@@ -41,7 +40,8 @@ class ServerImage(pulumi.ComponentResource):
             # Stacks that share a namespace have a Secret each.
             secret = f"llm-stack-{args.tag}-registry"
             self.pull_secrets = (secret, *self.pull_secrets)
-            self.pullable = (self._pull_secret(secret, args.source.registry, args.namespace),)
+            child = pulumi.ResourceOptions(parent=self)
+            self.pullable = (pull_secret("registry", secret, args.namespace, args.source.registry, child),)
         self.register_outputs({"reference": self.reference})
 
     def _build(self, name: str, source: BuildImage, tag: str) -> docker.Image:
@@ -59,15 +59,6 @@ class ServerImage(pulumi.ComponentResource):
                 cache_from=docker.CacheFromArgs(images=list(source.cache_from)) if source.cache_from else None,
             ),
             registry=_login(source.registry) if source.registry else None,
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-
-    def _pull_secret(self, name: str, registry: Registry, namespace: pulumi.Input[str]) -> k8s.core.v1.Secret:
-        return k8s.core.v1.Secret(
-            "registry",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=namespace),
-            type=PULL_SECRET_TYPE,
-            string_data=pulumi.Output.secret({PULL_SECRET_KEY: docker_config(registry)}),
             opts=pulumi.ResourceOptions(parent=self),
         )
 

@@ -7,9 +7,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra.charts.images import PULL_SECRET, Images
-from infra.config.schema import Charts, FolderCharts, Mirror, MirrorCharts, PublisherCharts, Registry
+from infra.components.pull_secret import pull_secret
+from infra.config.schema import Charts, FolderCharts, Mirror, MirrorCharts, PublisherCharts
 from infra.project import ROOT, from_program
-from infra.registry import PULL_SECRET_KEY, PULL_SECRET_TYPE, docker_config
 from infra.versions import Chart
 from infra.wire import JsonObject
 from infra.workload import MANAGED_BY_LABEL, PART_OF_LABEL
@@ -103,7 +103,8 @@ def namespace(name: str, args: NamespaceArgs, opts: pulumi.ResourceOptions) -> p
     if args.critical:
         ready.append(_critical_quota(name, made.metadata.name, opts))
     if args.sources.mirror and args.sources.mirror.registry:
-        ready.append(_pull_secret(name, made.metadata.name, args.sources.mirror.registry, opts))
+        secret = pull_secret(f"{name}-mirror", PULL_SECRET, made.metadata.name, args.sources.mirror.registry, opts)
+        ready.append(secret.metadata.name)
     return pulumi.Output.all(*ready).apply(lambda names: str(names[0]))
 
 
@@ -124,16 +125,3 @@ def _critical_quota(name: str, namespace: pulumi.Output[str], opts: pulumi.Resou
         opts=opts,
     )
     return quota.metadata.name
-
-
-def _pull_secret(
-    name: str, namespace: pulumi.Output[str], registry: Registry, opts: pulumi.ResourceOptions
-) -> pulumi.Output[str]:
-    secret = k8s.core.v1.Secret(
-        f"{name}-mirror",
-        metadata=k8s.meta.v1.ObjectMetaArgs(name=PULL_SECRET, namespace=namespace),
-        type=PULL_SECRET_TYPE,
-        string_data={PULL_SECRET_KEY: pulumi.Output.secret(docker_config(registry))},
-        opts=opts,
-    )
-    return secret.metadata.name

@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 
 from infra.config.parsing import PROJECT, ConfigError, Encrypted, fault
+from infra.project import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 # How Pulumi writes an encrypted value into a stack's file.
 SECURE = "secure"
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from infra.config.files import ROOT, from_files
+from infra.config.files import from_files
 from infra.config.parsing import PLACEHOLDER, RULES, Rules, Secret, tagged
 from infra.config.schema import (
     BuildImage,
@@ -31,6 +31,7 @@ from infra.config.schema import (
 )
 from infra.config.schema.names import DNS_LABEL, MODEL_NAME
 from infra.gpus import GPUS
+from infra.project import ROOT
 from service.metric_names import FIRST_TOKEN_BUCKETS, INTER_TOKEN_BUCKETS
 
 Group = dict[str, Any]

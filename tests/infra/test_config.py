@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from infra.config.engine import from_engine
-from infra.config.files import ROOT, from_files
+from infra.config.files import from_files
 from infra.config.loader import parse
 from infra.config.parsing import ConfigError
 from infra.config.schema import HubWeights, NodeDiskWeights, NodePortEndpoint, StackConfig
 from infra.findings import Finding
+from infra.project import ROOT
 
 Mapping = dict[str, Any]
 

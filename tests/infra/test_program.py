@@ -9,7 +9,7 @@ import pulumi
 import pytest
 from pulumi.runtime.config import CONFIG
 
-from infra.config.files import ROOT
+from infra.project import ROOT
 from infra.rollback import commands
 
 Mapping = dict[str, Any]

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from infra.config.files import ROOT, from_files
+from infra.config.files import from_files
 from infra.config.loader import parse
 from infra.config.parsing import Secret
 from infra.findings import Severity
 from infra.plan import cost, examples, exposure, nodes, rollouts, timing
 from infra.plan.plan import Plan, plan
 from infra.plan.report import report
+from infra.project import ROOT
 from infra.rollout import IN_PLACE, SURGE, rollout_of
 from tests.places import Place, places, watched
 
