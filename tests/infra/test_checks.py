@@ -43,7 +43,6 @@ CASES: list[tuple[Group, str, str]] = [
     ({"models": {"chat": None}}, "models", "names no model"),
     (chat(resources={"memory": "4Gi"}), "models.chat.resources.memory", "more than memory_limit"),
     (chat(timing={"grace_seconds": 100}), "models.chat.timing.grace_seconds", "still answers"),
-    ({**pool(), **chat(gpus={"count": 2, "pool": "l4"})}, "models.chat.gpus.count", "computes on one"),
     (chat(objectives={"first_token_seconds": 2.6}), "models.chat.objectives.first_token_seconds", "no bucket"),
     (chat(weights={**S3, "access_key": "a"}), "models.chat.weights.secret_key", "weights.access_key is given"),
     (chat(weights={"source": "pvc", "claim": "c"}), "cluster.create_namespace", "makes the namespace llm"),

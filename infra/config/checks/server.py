@@ -13,7 +13,6 @@ from infra.config.schema import (
     S3Weights,
     StackConfig,
     Timing,
-    TransformersRuntime,
 )
 from infra.lifecycle import drain_seconds
 from infra.observability.slo import near_buckets
@@ -95,14 +94,6 @@ def s3_keys(model: Model) -> Iterator[Contradiction]:
         )
 
 
-def one_device(model: Model) -> Iterator[Contradiction]:
-    """Several GPUs for a replica of our own server, which computes on one: the others would be paid for and idle."""
-    if isinstance(model.runtime, TransformersRuntime) and model.gpus.count > 1:
-        problem = "are reserved for each replica, and the runtime transformers computes on one"
-        remedy = "Use gpus.count 1 on a pool of bigger GPUs, or runtime.kind vllm, which divides a model among several."
-        yield Contradiction("gpus.count", model.gpus.count, problem, remedy)
-
-
 def objectives(promised: Objectives) -> Iterator[Contradiction]:
     """A promised latency that no bucket of its histogram ends at: nobody could count how often it was kept."""
     promises = (
@@ -121,7 +112,6 @@ CHECKS = (
     Check(Resources, ("memory", "memory_limit"), memory),
     Check(Model, ("timing",), grace),
     Check(Model, (), s3_keys),
-    Check(Model, (), one_device),
     Check(Objectives, (), objectives),
     Check(StackConfig, ("cluster", "models"), existing_claims),
     Check(StackConfig, (), namespaces),

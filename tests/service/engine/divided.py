@@ -6,6 +6,7 @@ The request has directories of models and prompts; rank 0 writes the answers, or
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
