@@ -25,9 +25,8 @@ REGION_TOKENS, PAGES = 16 * CONTEXT, 40
 def answer(directory: str, prompts: list[list[int]], count: int, ranks: Ranks) -> list[list[int]]:
     config = AutoConfig.from_pretrained(directory)
     options = division.loading_options(config, ranks)
-    packed = Packed.of(
-        AutoModelForCausalLM.from_pretrained(directory, config=config, dtype="float32", **options).eval()
-    )
+    made: Any = AutoModelForCausalLM.from_pretrained(directory, config=config, dtype="float32", **options)
+    packed = Packed.of(made.eval())
     if ranks.rank:
         cache = KvCache(region_tokens=REGION_TOKENS, page_count=PAGES, context_tokens=CONTEXT, smallest_region=16)
         runner = Runner(packed.network, cache, packed.shapes)
