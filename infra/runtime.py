@@ -74,6 +74,8 @@ def _transformers(workload: Workload, model: Model, source: ModelSource, lifecyc
     }
     if source.revision is not None:
         environment["MODEL_REVISION"] = source.revision
+    if model.gpus.count > 1:
+        environment["TENSOR_PARALLEL"] = str(model.gpus.count)
     if server.max_model_len is not None:
         environment["MAX_MODEL_LEN"] = str(server.max_model_len)
     if keys:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 
+from service import launcher
 from service.settings import Settings, SettingsError
 
 USAGE_STATUS = 2
@@ -19,9 +20,18 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return USAGE_STATUS
+    divided = settings.tensor_parallel > 1
+    if divided and not launcher.is_rank(os.environ):
+        return launcher.launch(settings)
     # Millions of objects come with the imports and the weights, and none is garbage; the server looks for it again.
     gc.disable()
-    # Imported here: torch takes seconds, in which the two above already hold.
+    # Imported below: torch takes seconds, in which the two above already hold.
+    if divided:
+        launcher.become_rank()
+        if os.environ[launcher.RANK] != "0":
+            from service.follower import follow
+
+            return follow(settings)
     from service.server import serve
 
     return serve(settings)

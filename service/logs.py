@@ -23,6 +23,8 @@ _ID = re.compile(rb"[!-~]{1,128}")
 # Asked every few seconds by machines.
 _QUIET_PATHS = frozenset({"/health", "/ready", "/metrics"})
 _FACTS = "log"
+# Libraries that write plain lines to standard error by themselves, once they are imported.
+_PLAIN = ("transformers", "torch", "torch.distributed")
 
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -46,14 +48,15 @@ class JsonLines(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Sends what this process logs, libraries' records and warnings too, to standard output."""
+    """Sends what this process logs, warnings and the records of imported libraries too, to standard output."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    libraries = logging.getLogger("transformers")  # writes plain lines to standard error by itself
-    libraries.handlers.clear()
-    libraries.propagate = True
+    for name in _PLAIN:
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
 
 
 def note(scope: Scope, **facts: object) -> None:

@@ -60,6 +60,8 @@ class Settings:
     """Of the weights and the computation; ``auto`` takes what the model says."""
     device: str = _setting(_one_of(DEVICES), default="auto")
     """``auto`` takes a GPU if there is one."""
+    tensor_parallel: int = _setting(_whole(1), default=1)
+    """Processes that the model is divided among, each with a GPU of its own."""
     max_model_len: int | None = _setting(_whole(2), default=None)
     """Tokens of prompt and answer together; by default what the model was made for."""
     max_running_requests: int = _setting(_whole(1), default=16)
@@ -76,7 +78,7 @@ class Settings:
     max_step_tokens: int | None = _setting(_whole(1), default=None)
     """Tokens of prompts that one step computes; by default what keeps the device busy. Fewer are less delay for the others."""
     kv_cache_mib: int | None = _setting(_whole(1), default=None)
-    """Memory for keys and values, in MiB; by default what the weights leave, and no more than can be of use."""
+    """Memory for keys and values, in MiB (of each process); by default what the weights leave, and no more than can be of use."""
 
     api_keys_file: str | None = _setting(_text, default=None)
     """A file with the keys that clients must send, one per line; without it everybody may use the server."""

@@ -12,9 +12,12 @@ from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field
 from enum import Enum
 
+import torch
+
 from service.engine.answer import Answer
-from service.engine.model import LanguageModel
+from service.engine.model import LanguageModel, device_type
 from service.engine.pace import Pace
+from service.engine.ranks import Ranks
 from service.engine.request import (
     ContextLengthError,
     EngineClosedError,
@@ -33,6 +36,11 @@ log = logging.getLogger(__name__)
 
 # Tokens of prompts in one step: about as many as a device needs to be busy with its weights' arithmetic, not their transfer.
 STEP_TOKENS = {"cpu": 512, "cuda": 2048}
+
+
+def step_tokens(settings: Settings, device: torch.device) -> int:
+    """Tokens of prompts that a step computes at most."""
+    return settings.max_step_tokens or STEP_TOKENS[device.type]
 
 
 class EngineState(Enum):
@@ -175,6 +183,8 @@ class Engine:
                     self._step(scheduler, runner, turns)
                     pace.note(turns, time.monotonic() - began)
             self._end_all(self._progress)
+            self.model.ranks.dismiss()
+            self.model.ranks.leave()
         except Exception as error:
             log.exception("the engine has failed")
             with self._changed:
@@ -183,17 +193,18 @@ class Engine:
 
     def _load(self) -> tuple[Scheduler, Runner, Pace]:
         settings = self._settings
-        model = LanguageModel.load(settings, self._report)
-        step_tokens = settings.max_step_tokens or STEP_TOKENS[model.device.type]
-        cache = model.cache(settings, step_tokens)
-        pace = Pace(step_tokens)
+        ranks = Ranks.join(settings.tensor_parallel, device_type(settings.device))
+        model = LanguageModel.load(settings, self._report, ranks)
+        most = step_tokens(settings, model.device)
+        cache = model.cache(settings, most)
+        pace = Pace(most)
         scheduler = Scheduler(
             cache,
             max_running=settings.max_running_requests,
-            step_tokens=step_tokens,
+            step_tokens=most,
             chunk_tokens=pace.chunk_tokens,
         )
-        runner = Runner(model.network, cache, model.shapes)
+        runner = Runner(model.network, cache, model.shapes, tell=ranks.tell)
         self._report("warming up")
         model.warm_up(runner, scheduler)
         self._metrics.loaded(model.context_tokens)
@@ -247,6 +258,8 @@ class Engine:
         try:
             drawing, scores = runner.run(turns)
         except Exception as error:
+            if self.model.ranks.several:
+                raise  # how far the others are, nobody knows: all of them have to start again
             if len(turns) > 1:
                 # One of them is to blame: alone, the others go on.
                 log.warning("a step has failed (%s); its requests are computed one by one", type(error).__name__)

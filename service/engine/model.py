@@ -10,11 +10,12 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from service.engine import gate, memory
+from service.engine import division, gate, memory
 from service.engine.attention import Shapes
 from service.engine.grammar import Grammars
 from service.engine.kv_cache import KvCache
 from service.engine.progress import bars
+from service.engine.ranks import ALONE, Ranks
 from service.engine.runner import Runner
 from service.engine.scheduler import Scheduler, Sequence
 from service.engine.text import Decoder
@@ -38,17 +39,20 @@ class LanguageModel:
     device: torch.device
     context_tokens: int
     end_tokens: frozenset[int]
+    ranks: Ranks
 
     @classmethod
-    def load(cls, settings: Settings, report: Callable[[str], None]) -> "LanguageModel":
+    def load(cls, settings: Settings, report: Callable[[str], None], ranks: Ranks = ALONE) -> "LanguageModel":
         """Loads what the settings name, from a directory or the hub; safetensors weights only, and no code of the model's own.
+
+        Of several ranks each does so, all together, and gets its part of the weights.
 
         Raises:
             OSError, ValueError: from transformers, for files that are missing or wrong, and here for a GPU that is not there.
             UnsupportedModelError: the engine cannot run this architecture.
         """
-        device = _device(settings.device)
-        directory = _directory(settings, report)
+        device = ranks.device(device_type(settings.device))
+        directory = ranks.after_first(lambda: _directory(settings, report))
         report("reading tokenizer and configuration")
         tokenizer = AutoTokenizer.from_pretrained(directory)
         config = AutoConfig.from_pretrained(directory)
@@ -57,15 +61,19 @@ class LanguageModel:
             raise ValueError(
                 f"MAX_MODEL_LEN={settings.max_model_len}: the model was made for at most {made_for} tokens"
             )
+        options = division.loading_options(config, ranks)
         report("loading weights")
         transformers_logging.set_tqdm_hook(lambda _, args, kwargs: bars(report)(*args, **kwargs))
         try:
             network: Any = AutoModelForCausalLM.from_pretrained(
-                directory, config=config, dtype=settings.dtype, use_safetensors=True
+                directory, config=config, dtype=settings.dtype, use_safetensors=True, **options
             )
         finally:
             transformers_logging.set_tqdm_hook(None)
-        network = network.eval().to(device)
+        network.eval()
+        if not ranks.several:
+            network.to(device)  # where each rank's part already is
+        ranks.meet()
         report("comparing the packed forward pass with transformers' own")
         shapes = gate.check(network)
         end_tokens = _end_tokens(network.generation_config, tokenizer)
@@ -78,6 +86,7 @@ class LanguageModel:
             device=device,
             context_tokens=settings.max_model_len or made_for,
             end_tokens=end_tokens,
+            ranks=ranks,
         )
 
     @property
@@ -114,9 +123,9 @@ class LanguageModel:
         elif self.device.type == "cuda":
             free, share = memory.available(self.device) - self._activation_bytes(step_tokens), memory.CUDA_SHARE
         else:
-            free, share = memory.available(self.device), memory.CPU_SHARE
+            free, share = memory.available(self.device) // self.ranks.count, memory.CPU_SHARE
         region_tokens, page_count = memory.plan(
-            free,
+            self.ranks.least(free),  # for the places are the same in all of them
             per_token,
             context_tokens=self.context_tokens,
             max_running=settings.max_running_requests,
@@ -163,12 +172,17 @@ def _directory(settings: Settings, report: Callable[[str], None]) -> str:
     )
 
 
-def _device(wanted: str) -> torch.device:
+def device_type(wanted: str) -> str:
+    """`cpu` or `cuda`, of what the setting says.
+
+    Raises:
+        ValueError: a GPU is wanted, and none is there.
+    """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ValueError("DEVICE=cuda: no GPU is visible to this process; check the driver and the pod's GPU request")
     if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return wanted
 
 
 def _end_tokens(generation: GenerationConfig, tokenizer: Any) -> frozenset[int]:

@@ -1,22 +1,33 @@
 """Carries a step out: turns of sequences in, scores of their next tokens out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 
 from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Part, Shapes, Step
+from service.engine.batch import Batch, Order, Span, Wipe
 from service.engine.kv_cache import Copy, KvCache, Lease
 from service.engine.scheduler import Turn
 from service.engine.varlen import Paged
 
 
-class Runner:
-    """A network with ``attn_implementation="packed"``, and the keys and values of all its sequences."""
+def _nobody(_: Order) -> None:
+    """There are no others."""
 
-    def __init__(self, network: Any, cache: KvCache, shapes: Shapes) -> None:
+
+class Runner:
+    """A network with ``attn_implementation="packed"``, and the keys and values of all its sequences.
+
+    ``tell`` gets every order before it is carried out, for others who have to do the same.
+    """
+
+    def __init__(
+        self, network: Any, cache: KvCache, shapes: Shapes, *, tell: Callable[[Order], None] = _nobody
+    ) -> None:
         self._network = network
         self._cache = cache
+        self._tell = tell
         self._device: torch.device = network.device
         self._paged = shapes.paged
         # Zeros, for places that hold nothing yet are read (and weighted with 0); the system gives memory when they are used.
@@ -28,24 +39,49 @@ class Runner:
             for _, (keys, values) in sorted(shapes.layers.items())
         ]
 
-    @torch.inference_mode()
     def run(self, turns: list[Turn]) -> tuple[list[Turn], torch.Tensor]:
         """Computes the turns; returns those that draw a token, and (their number, vocabulary) scores in float32."""
-        self._copy_all()
         ordered = sorted(turns, key=_packing_order)
+        batch = Batch(tuple(self._cache.copies), tuple(map(Span.of, ordered)))
+        self._tell(batch)
+        self._copy_all()
+        return [turn for turn in ordered if turn.draws], self._compute(batch.spans)
+
+    def wipe(self, lease: Lease) -> None:
+        """Forgets what is in a region: numbers that are none would spoil whoever is computed together with it."""
+        self._tell(Wipe(tuple(self._cache.copies), lease.start, lease.size))
+        self._copy_all()  # what others have from here, they got before
+        self._clear(lease.start, lease.size)
+
+    def follow(self, order: Order) -> None:
+        """Carries out what another runner told."""
+        for copy in order.copies:
+            self._copy(copy)
+        match order:
+            case Batch(spans=spans):
+                self._compute(spans)
+            case Wipe(place=place, size=size):
+                self._clear(place, size)
+
+    def check(self) -> None:
+        """Raises what the device has to say: after some failures a GPU computes nothing more in this process."""
+        torch.zeros(1, device=self._device).item()
+
+    @torch.inference_mode()
+    def _compute(self, spans: Sequence[Span]) -> torch.Tensor:
+        """The scores of those that draw."""
         ids: list[int] = []
         positions: list[int] = []
         places: list[int] = []
         rows: list[int] = []
-        for turn in ordered:
-            start, end = turn.start, turn.start + turn.count
-            ids.extend(turn.sequence.tokens[start:end])
-            positions.extend(range(start, end))
-            base = _lease(turn).start
-            places.extend(range(base + start, base + end))
-            if turn.draws:
+        for span in spans:
+            end = span.before + span.count
+            ids.extend(span.tokens)
+            positions.extend(range(span.before, end))
+            places.extend(range(span.place + span.before, span.place + end))
+            if span.draws:
                 rows.append(len(ids) - 1)
-        step = Step(layers=self._layers, places=self._tensor(places), parts=self._parts(ordered))
+        step = Step(layers=self._layers, places=self._tensor(places), parts=self._parts(spans))
         result = self._network(
             input_ids=self._tensor(ids)[None],
             position_ids=self._tensor(positions)[None],
@@ -54,25 +90,20 @@ class Runner:
             **{ARGUMENT: step},
         )
         scores: torch.Tensor = result.logits[0].float()
-        return [turn for turn in ordered if turn.draws], scores
+        return scores
 
     @torch.inference_mode()
-    def wipe(self, lease: Lease) -> None:
-        """Forgets what is in a region: numbers that are none would spoil whoever is computed together with it."""
-        self._copy_all()  # what others have from here, they got before
+    def _clear(self, place: int, size: int) -> None:
         for layer in self._layers:
             for part in layer:
-                part[lease.start : lease.start + lease.size].zero_()
-
-    def check(self) -> None:
-        """Raises what the device has to say: after some failures a GPU computes nothing more in this process."""
-        torch.zeros(1, device=self._device).item()
+                part[place : place + size].zero_()
 
     def _copy_all(self) -> None:
         while self._cache.copies:
             self._copy(self._cache.copies[0])
             del self._cache.copies[0]
 
+    @torch.inference_mode()
     def _copy(self, copy: Copy) -> None:
         moves = self._tensor([place for start in copy.sources for place in range(start, start + copy.size)])
         into = self._tensor([place for start in copy.targets for place in range(start, start + copy.size)])
@@ -80,41 +111,36 @@ class Runner:
             for part in layer:
                 part.index_copy_(0, into, part.index_select(0, moves))
 
-    def _parts(self, ordered: list[Turn]) -> Sequence[Part]:
+    def _parts(self, spans: Sequence[Span]) -> Sequence[Part]:
         if not self._paged:
-            return _runs_and_chunks(ordered)
+            return _runs_and_chunks(spans)
         cache = self._cache
-        return [Paged.of(ordered, page=cache.smallest_region, places=cache.region_tokens, device=self._device)]
+        return [Paged.of(spans, page=cache.smallest_region, places=cache.region_tokens, device=self._device)]
 
     def _tensor(self, numbers: list[int]) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._device)
 
 
-def _lease(turn: Turn) -> Lease:
-    assert turn.sequence.lease is not None
-    return turn.sequence.lease
-
-
 def _packing_order(turn: Turn) -> tuple[bool, int]:
     """Single tokens first, by place, so that neighbours are one batch; then chunks."""
-    return turn.count > 1, _lease(turn).start
+    assert turn.sequence.lease is not None
+    return turn.count > 1, turn.sequence.lease.start
 
 
-def _runs_and_chunks(ordered: Iterable[Turn]) -> list[DecodeRun | Chunk]:
+def _runs_and_chunks(spans: Iterable[Span]) -> list[DecodeRun | Chunk]:
     parts: list[DecodeRun | Chunk] = []
     row = 0
-    for turn in ordered:
-        lease = _lease(turn)
+    for span in spans:
         last = parts[-1] if parts else None
-        if turn.count > 1:
-            parts.append(Chunk(first=row, count=turn.count, start=lease.start, before=turn.start))
+        if span.count > 1:
+            parts.append(Chunk(first=row, count=span.count, start=span.place, before=span.before))
         elif (
             isinstance(last, DecodeRun)
-            and last.size == lease.size
-            and last.start + last.size * len(last.lengths) == lease.start
+            and last.size == span.size
+            and last.start + last.size * len(last.lengths) == span.place
         ):
-            last.lengths.append(turn.start + 1)
+            last.lengths.append(span.before + 1)
         else:
-            parts.append(DecodeRun(first=row, start=lease.start, size=lease.size, lengths=[turn.start + 1]))
-        row += turn.count
+            parts.append(DecodeRun(first=row, start=span.place, size=span.size, lengths=[span.before + 1]))
+        row += span.count
     return parts

@@ -5,6 +5,7 @@ each region begins. Whether the kernel computes the right thing on the GPU at ha
 it does not, or there is none, the parts of :mod:`service.engine.attention` do the same with a call per part.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 
@@ -12,7 +13,7 @@ import torch
 from torch.nn.attention.varlen import varlen_attn
 
 from service.engine.attention import Layer, Scores, Shapes
-from service.engine.scheduler import Turn
+from service.engine.batch import Span
 
 # Of keys and values together; longer heads have no kernel.
 LONGEST_HEAD = 256
@@ -32,29 +33,28 @@ def available(device: torch.device, shapes: Shapes) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Paged:
-    """All rows of a step; the tensors are int32, one entry per turn (``starts``: one more)."""
+    """All rows of a step; the tensors are int32, one entry per sequence (``starts``: one more)."""
 
-    starts: torch.Tensor  # rows before each turn
+    starts: torch.Tensor  # rows before each sequence
     lengths: torch.Tensor  # tokens of each sequence, the new ones included
-    blocks: torch.Tensor  # (turns, pages): which hold a sequence
+    blocks: torch.Tensor  # (sequences, pages): which hold a sequence
     page: int  # tokens of a page
     places: int  # of all regions
     most_rows: int
     longest: int
 
     @classmethod
-    def of(cls, ordered: list[Turn], *, page: int, places: int, device: torch.device) -> "Paged":
-        """For the turns in the order of their rows."""
+    def of(cls, spans: Sequence[Span], *, page: int, places: int, device: torch.device) -> "Paged":
+        """For the spans in the order of their rows."""
 
         def numbers(values: list[int] | list[list[int]]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.int32, device=device)
 
         starts, firsts, lengths = [0], [], []
-        for turn in ordered:
-            assert turn.sequence.lease is not None
-            starts.append(starts[-1] + turn.count)
-            lengths.append(turn.start + turn.count)
-            firsts.append(turn.sequence.lease.start // page)
+        for span in spans:
+            starts.append(starts[-1] + span.count)
+            lengths.append(span.before + span.count)
+            firsts.append(span.place // page)
         longest = max(lengths)
         # Behind a short region's end come others' pages, which its length keeps the kernel from reading; the last has none.
         last = places // page - 1
@@ -65,7 +65,7 @@ class Paged:
             blocks=numbers(blocks),
             page=page,
             places=places,
-            most_rows=max(turn.count for turn in ordered),
+            most_rows=max(span.count for span in spans),
             longest=longest,
         )
 

@@ -46,7 +46,6 @@ CASES: list[tuple[Group, str, str]] = [
     ({"models": {"chat": None}}, "models", "names no model"),
     (chat(resources={"memory": "4Gi"}), "models.chat.resources.memory", "more than memory_limit"),
     (chat(timing={"grace_seconds": 100}), "models.chat.timing.grace_seconds", "still answers"),
-    ({**pool(), **chat(gpus={"count": 2, "pool": "l4"})}, "models.chat.gpus.count", "computes on one"),
     (chat(objectives={"first_token_seconds": 2.6}), "models.chat.objectives.first_token_seconds", "no bucket"),
     (chat(objectives={"inter_token_p99_seconds": 0.6}), "models.chat.objectives.inter_token_p99_seconds", "no bucket"),
     (chat(objectives={"first_token_seconds": 20}), "models.chat.objectives.first_token_p99_seconds", "95 % do"),

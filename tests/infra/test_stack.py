@@ -229,6 +229,17 @@ def test_gpus_are_asked_for_only_where_configured(deploy: Deploy, sound: Mapping
     assert {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}} in pod["volumes"]
 
 
+def test_our_server_divides_a_model_among_several_gpus(deploy: Deploy, sound: Mapping) -> None:
+    sound["gpu_pools"] = {"big": {"gpu": "H100-80GB", "total": 8}}
+    sound["models"]["chat"]["gpus"] = {"count": 1, "pool": "big"}
+    assert "TENSOR_PARALLEL" not in environment(deploy(sound).only("Deployment"))
+    sound["models"]["chat"]["gpus"]["count"] = 2
+    deployment = deploy(sound).only("Deployment")
+    assert environment(deployment)["TENSOR_PARALLEL"] == "2"
+    assert container(deployment)["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container(deployment)["volumeMounts"]
+
+
 @pytest.mark.parametrize(("strategy", "resource"), [("mixed", "nvidia.com/mig-1g.10gb"), ("single", "nvidia.com/gpu")])
 def test_a_slice_is_asked_for_as_it_is_offered(deploy: Deploy, sound: Mapping, strategy: str, resource: str) -> None:
     sound["gpu_pools"] = {"big": {"gpu": "H100-80GB", "total": 1}}

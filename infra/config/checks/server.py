@@ -14,7 +14,6 @@ from infra.config.schema import (
     S3Weights,
     StackConfig,
     Timing,
-    TransformersRuntime,
 )
 from infra.lifecycle import drain_seconds
 from infra.observability.slo import near_buckets
@@ -109,14 +108,6 @@ def s3_room(size: str | None, cache: CacheVolume | None) -> Iterator[Contradicti
         yield Contradiction("size", size, problem, "Leave it out, or leave cache out.")
 
 
-def one_device(model: Model) -> Iterator[Contradiction]:
-    """Several GPUs for a replica of our own server, which computes on one: the others would be paid for and idle."""
-    if isinstance(model.runtime, TransformersRuntime) and model.gpus.count > 1:
-        problem = "are reserved for each replica, and the runtime transformers computes on one"
-        remedy = "Use gpus.count 1 on a pool of bigger GPUs, or runtime.kind vllm, which divides a model among several."
-        yield Contradiction("gpus.count", model.gpus.count, problem, remedy)
-
-
 def objectives(promised: Objectives) -> Iterator[Contradiction]:
     """A promised latency that no bucket of its histogram ends at, so that nobody could count how often it was kept; a tail of
     99 % that is promised sooner than 95 %.
@@ -145,7 +136,6 @@ CHECKS = (
     Check(Model, ("timing",), grace),
     Check(Model, (), s3_keys),
     Check(S3Weights, ("size", "cache"), s3_room),
-    Check(Model, (), one_device),
     Check(Objectives, (), objectives),
     Check(StackConfig, ("cluster", "models"), existing_claims),
     Check(StackConfig, (), namespaces),

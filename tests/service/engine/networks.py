@@ -1,5 +1,6 @@
 """Tiny networks with random weights, and the shortest way through the engine for them: no threads, no text."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import transformers
 
 from service.engine import gate
 from service.engine.attention import Shapes
+from service.engine.batch import Order
 from service.engine.kv_cache import KvCache
 from service.engine.request import Sampling
 from service.engine.runner import Runner
@@ -107,10 +109,11 @@ class Packed:
         chunk_tokens: int = 512,
         max_running: int = 16,
         every: int = 0,
+        tell: Callable[[Order], None] = lambda _: None,
     ) -> list[Sequence]:
         """The sequences with their answers; one request arrives ``every`` so many steps (0: all at once)."""
         cache = KvCache(region_tokens=region_tokens, page_count=page_count, context_tokens=CONTEXT, smallest_region=16)
-        runner = Runner(self.network, cache, self.shapes)
+        runner = Runner(self.network, cache, self.shapes, tell=tell)
         scheduler = Scheduler(cache, max_running=max_running, step_tokens=step_tokens, chunk_tokens=chunk_tokens)
         greedy = Sampling(max_tokens=answer, temperature=0)
         sequences = [Sequence(list(prompt), len(prompt) + answer) for prompt in prompts]
