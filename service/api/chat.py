@@ -13,7 +13,7 @@ from service.api import errors, tools, wire
 from service.api.exchange import Exchange, pieces
 from service.api.messages import Conversation
 from service.api.options import GenerationOptions, at_most
-from service.api.probabilities import TokenTexts, of_chat
+from service.api.probabilities import TokenTexts, of_chat, of_prompt
 from service.api.reader import AnswerReader, Delta, reader
 from service.engine.request import Generation, Piece, TokenLogprob
 
@@ -42,6 +42,7 @@ async def chat_completions(request: Request) -> Response:
     sampling = body.sampling(
         max_tokens=body.token_limit or max(model.context_tokens - len(prompt), 1),
         top_logprobs=body.alternatives,
+        prompt_logprobs=body.prompt_logprobs,
         structure=structure,
         defaults=exchange.context.defaults,
     )
@@ -52,11 +53,14 @@ async def chat_completions(request: Request) -> Response:
         chunks = wire.Chunks(head, usage_wanted=body.usage_wanted)
         return exchange.stream(_events(generations, answers, chunks, body, exchange.context.texts), generations)
     await exchange.whole(_collect(generations, answers), generations)
-    return JSONResponse({
+    whole = {
         **wire.envelope("chatcmpl", "chat.completion", exchange.settings.name),
         "choices": [answer.choice(place, exchange.context.texts) for place, answer in enumerate(answers)],
         "usage": wire.usage(generations, body.answers),
-    })  # fmt: skip
+    }
+    if body.prompt_logprobs is not None:
+        whole["prompt_logprobs"] = of_prompt(answers[0].prompt_logprobs, exchange.context.texts, body.prompt_logprobs)
+    return JSONResponse(whole)
 
 
 routes = [Route("/v1/chat/completions", chat_completions, methods=["POST"])]
@@ -74,6 +78,7 @@ class _Answer:
     reasoning: list[str] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
     last: Piece = _NOTHING
     started: bool = False
 
@@ -119,6 +124,7 @@ class _Answer:
 async def _collect(generations: Sequence[Generation], answers: Sequence[_Answer]) -> None:
     async for place, piece in pieces(generations):
         answers[place].logprobs += piece.logprobs
+        answers[place].prompt_logprobs += piece.prompt_logprobs
         for delta in answers[place].read(piece):
             answers[place].add(delta)
 

@@ -40,7 +40,6 @@ UNSERVED: Mapping[str, tuple[object, ...]] = {
     "web_search_options": (),
     "guided_grammar": (),
     "structural_tag": (),
-    "prompt_logprobs": (),
     "use_beam_search": (False,),
     "bad_words": ([],),
     "allowed_token_ids": ([],),
@@ -88,6 +87,7 @@ class GenerationOptions(Body):
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     min_tokens: int | None = Field(default=None, ge=0)
+    prompt_logprobs: int | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, ge=0, le=MAX_TEMPERATURE)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=-1)
@@ -121,7 +121,7 @@ class GenerationOptions(Body):
 
     @property
     def token_limit(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -148,6 +148,9 @@ class GenerationOptions(Body):
             raise errors.invalid("best_of", f"{self.best_of} answers of which n={self.answers} are told is not served")
         if self.stream_options is not None and not self.stream:
             raise errors.invalid("stream_options", "is only allowed with stream=true")
+        if self.prompt_logprobs is not None and self.stream:
+            raise errors.invalid("prompt_logprobs", "is not served with stream=true")
+        at_most("prompt_logprobs", self.prompt_logprobs or 0, settings.max_top_logprobs)
         at_most("n", self.answers, settings.max_n)
         at_most("stop", len(self.stops), settings.max_stops)
         at_most("stop_token_ids", len(self.stop_token_ids or ()), settings.max_stops)
@@ -161,6 +164,7 @@ class GenerationOptions(Body):
         *,
         max_tokens: int,
         top_logprobs: int | None,
+        prompt_logprobs: int | None,
         structure: tuple[str, Grammar] | None,
         defaults: Mapping[str, float],
     ) -> Sampling:
@@ -187,6 +191,7 @@ class GenerationOptions(Body):
             stop_token_ids=frozenset(self.stop_token_ids or ()),
             ignore_eos=bool(self.ignore_eos),
             top_logprobs=top_logprobs,
+            prompt_logprobs=prompt_logprobs,
             grammar=structure[1] if structure else None,
         )
 

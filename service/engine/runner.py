@@ -1,6 +1,6 @@
 """Carries a step out: turns of sequences in, scores of their next tokens out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,9 @@ from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Part, Sh
 from service.engine.kv_cache import Copy, KvCache, Lease
 from service.engine.scheduler import Turn
 from service.engine.varlen import Paged
+
+# Takes the rows of scores (in the network's type) that tell of the tokens in ``Turn.scored``.
+Tell = Callable[[Turn, torch.Tensor], None]
 
 
 class Runner:
@@ -29,16 +32,21 @@ class Runner:
         ]
 
     @torch.inference_mode()
-    def run(self, turns: list[Turn]) -> tuple[list[Turn], torch.Tensor]:
-        """Computes the turns; returns those that draw a token, and (their number, vocabulary) scores in float32."""
+    def run(self, turns: list[Turn], tell: Tell = lambda *_: None) -> tuple[list[Turn], torch.Tensor]:
+        """Computes the turns; returns those that draw a token, and (their number, vocabulary) scores in float32.
+
+        The scores that tell of tokens which are there already go to ``tell``, a turn's at a time, and are not kept.
+        """
         self._copy_all()
         ordered = sorted(turns, key=_packing_order)
         ids: list[int] = []
         positions: list[int] = []
         places: list[int] = []
         rows: list[int] = []
+        told: list[int] = []
         for turn in ordered:
             start, end = turn.start, turn.start + turn.count
+            told.extend(len(ids) + place - start - 1 for place in turn.scored)
             ids.extend(turn.sequence.tokens[start:end])
             positions.extend(range(start, end))
             base = _lease(turn).start
@@ -50,11 +58,16 @@ class Runner:
             input_ids=self._tensor(ids)[None],
             position_ids=self._tensor(positions)[None],
             use_cache=False,
-            logits_to_keep=self._tensor(rows),
+            logits_to_keep=self._tensor(rows + told),
             **{ARGUMENT: step},
         )
-        scores: torch.Tensor = result.logits[0].float()
-        return [turn for turn in ordered if turn.draws], scores
+        scores: torch.Tensor = result.logits[0]
+        row = len(rows)
+        for turn in ordered:
+            if turn.scored:
+                tell(turn, scores[row : row + len(turn.scored)])
+                row += len(turn.scored)
+        return [turn for turn in ordered if turn.draws], scores[: len(rows)].float()
 
     @torch.inference_mode()
     def wipe(self, lease: Lease) -> None:
