@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from service import __version__
+from service import __version__, metric_names
 from tests.service.server import ServerProcess
 
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "Say hello"}]
@@ -318,10 +318,14 @@ class TestErrors:
         assert refused.value.code == "model_not_found"
 
     @pytest.mark.parametrize("text", ["Say hello", "hello " * 20_000])
-    def test_too_long_a_context_is_refused_and_the_server_lives_on(self, client: openai.OpenAI, text: str) -> None:
+    def test_too_long_a_context_is_refused_and_the_server_lives_on(
+        self, client: openai.OpenAI, server: ServerProcess, text: str
+    ) -> None:
+        before = server.refused(metric_names.REFUSED_CONTEXT_LENGTH)
         with pytest.raises(openai.BadRequestError) as refused:
             chat(client, max_tokens=100_000 if len(text) < 100 else None, messages=[{"role": "user", "content": text}])
         assert refused.value.code == "context_length_exceeded"
+        assert server.refused(metric_names.REFUSED_CONTEXT_LENGTH) == before + 1
         assert chat(client).choices[0].finish_reason == "length"
 
     def test_too_long_a_body_is_413_with_and_without_its_length(self, server: ServerProcess) -> None:

@@ -16,6 +16,7 @@ import httpx
 import openai
 import pytest
 
+from service import metric_names
 from tests.service.server import START_SECONDS, ServerProcess
 
 STREAMS = 50
@@ -96,6 +97,17 @@ def test_sigterm_lets_live_streams_end_and_answers_what_still_comes(model: Path,
         server.close()
 
 
+def test_request_before_the_model_is_there_is_refused_and_counted(model: Path, tmp_path: Path) -> None:
+    server = ServerProcess(model, tmp_path / "log", ready=False)
+    try:
+        server.wait_for(lambda: server.get("/health").status_code == 200, START_SECONDS)
+        answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "early", "max_tokens": 1}, timeout=30)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, metric_names.REFUSED_UNAVAILABLE)
+        assert server.refused(metric_names.REFUSED_UNAVAILABLE) == 1
+    finally:
+        server.close()
+
+
 def test_what_the_drain_cuts_off_ends_with_an_error(model: Path, tmp_path: Path) -> None:
     server = ServerProcess(model, tmp_path / "log", DRAIN_TIMEOUT_SECONDS="1", MAX_RUNNING_REQUESTS="6")
 
@@ -144,6 +156,7 @@ class TestBounds:
         connection.close()
 
     def test_request_beyond_its_time_ends_with_an_error(self, hasty: ServerProcess) -> None:
+        before = hasty.refused(metric_names.REFUSED_TIMEOUT)
         began = time.monotonic()
         whole = httpx.post(f"{hasty.url}/v1/chat/completions", json={**ENDLESS, "stream": False}, timeout=30)
         assert (whole.status_code, whole.json()["error"]["code"]) == (504, "request_timeout")
@@ -163,6 +176,7 @@ class TestBounds:
             )
             with pytest.raises(openai.APIError, match="within the 1 s"):
                 list(chunks)
+        assert hasty.refused(metric_names.REFUSED_TIMEOUT) == before + 3
         hasty.wait_for(lambda: hasty.metric("vllm:num_requests_running") == 0, seconds=2)
 
     def test_body_that_never_comes_is_not_waited_for(self, hasty: ServerProcess) -> None:
@@ -186,7 +200,7 @@ def test_sigterm_before_anything_runs_ends_the_process(model: Path, tmp_path: Pa
 
 def test_much_memory_is_given_back_before_the_process_ends(model: Path, tmp_path: Path) -> None:
     room = {"MAX_RUNNING_REQUESTS": "1024", "KV_CACHE_MIB": "4096"}
-    server = ServerProcess(model, tmp_path / "log", **room)
+    server = ServerProcess(model, tmp_path / "log", ready=True, **room)
     try:
         server.terminate()
         assert server.process.wait(20) == 0
