@@ -38,7 +38,9 @@ async def chat_completions(request: Request) -> Response:
     at_most("top_logprobs", body.top_logprobs or 0, exchange.settings.max_top_logprobs)
     structure = tools.structure(body) or body.structure()
     text = body.rendered(model.tokenizer)
-    prompt = await exchange.tokens(text, special=False)
+    # A chat template writes its special tokens itself.
+    whole_prompt = await exchange.tokens(text, special=bool(body.add_special_tokens))
+    prompt = body.truncated(whole_prompt, model.context_tokens - (body.token_limit or 1))
     sampling = body.sampling(
         max_tokens=body.token_limit or max(model.context_tokens - len(prompt), 1),
         top_logprobs=body.alternatives,

@@ -24,7 +24,6 @@ class CompletionRequest(GenerationOptions):
     max_tokens: int | None = Field(default=None, ge=0)
     echo: bool | None = None
     logprobs: int | None = Field(default=None, ge=0)
-    add_special_tokens: bool | None = None
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
@@ -45,24 +44,22 @@ async def completions(request: Request) -> Response:
     at_most("prompt", len(body.prompts), exchange.settings.max_prompts)
     if body.token_limit == 0 and not body.echo:
         raise errors.invalid("max_tokens", "0 is only allowed with echo=true: nothing would be answered")
-    special = body.add_special_tokens is not False
-    prompts = [await _tokens(exchange, model, prompt, special) for prompt in body.prompts]
+    max_tokens = DEFAULT_TOKENS if body.token_limit is None else body.token_limit
+    room = model.context_tokens - max_tokens
+    prompts = [await _prompt(exchange, model, given, body, room) for given in body.prompts]
     structure = body.structure()
     wanted = [most for most in (body.prompt_logprobs, body.logprobs if body.echo else None) if most is not None]
     sampling = body.sampling(
-        max_tokens=DEFAULT_TOKENS if body.token_limit is None else body.token_limit,
+        max_tokens=max_tokens,
         top_logprobs=body.logprobs,
         prompt_logprobs=max(wanted, default=None),
         structure=structure,
         defaults=exchange.context.defaults,
     )
-    echoes = [_text(model, prompt) if body.echo else "" for prompt in body.prompts]
     answers = [
-        _Answer(body, echo, prompt[:1] if body.echo else [])
-        for echo, prompt in zip(echoes, prompts, strict=True)
-        for _ in range(body.answers)
+        _Answer(body, echo, tokens[:1] if body.echo else []) for tokens, echo in prompts for _ in range(body.answers)
     ]
-    generations = exchange.submit(prompts, sampling, body.answers, "prompt", structure)
+    generations = exchange.submit([tokens for tokens, _ in prompts], sampling, body.answers, "prompt", structure)
     if body.stream:
         head = wire.envelope("cmpl", "text_completion", exchange.settings.name)
         chunks = wire.Chunks(head, usage_wanted=body.usage_wanted)
@@ -78,18 +75,19 @@ async def completions(request: Request) -> Response:
 routes = [Route("/v1/completions", completions, methods=["POST"])]
 
 
-async def _tokens(exchange: Exchange, model: LanguageModel, prompt: str | list[int], special: bool) -> list[int]:
-    if isinstance(prompt, str):
-        return await exchange.tokens(prompt, special=special)
-    check_tokens("prompt", prompt, model.vocabulary)
-    return prompt
-
-
-def _text(model: LanguageModel, prompt: str | list[int]) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    text: str = model.tokenizer.decode(prompt)
-    return text
+async def _prompt(
+    exchange: Exchange, model: LanguageModel, given: str | list[int], body: CompletionRequest, room: int
+) -> tuple[list[int], str]:
+    """A prompt's tokens, of which ``room`` fit beside the answer, and its text where that is echoed."""
+    if isinstance(given, str):
+        whole = await exchange.tokens(given, special=body.add_special_tokens is not False)
+    else:
+        check_tokens("prompt", given, model.vocabulary)
+        whole = given
+    kept = body.truncated(whole, room)
+    if not body.echo:
+        return kept, ""
+    return kept, given if isinstance(given, str) and kept == whole else model.tokenizer.decode(kept)
 
 
 _NOTHING = Piece("")

@@ -63,6 +63,8 @@ class Sampling:
     seed: int | None = None  # same seed, same random numbers, whatever else runs
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
+    include_stop: bool = False  # what ended the answer, string or token, is a part of its text
+    skip_special_tokens: bool = True  # the text is without them
     ignore_eos: bool = False
     top_logprobs: int | None = None  # None: no logprobs; else so many alternatives, 0 to 20
     prompt_logprobs: int | None = None  # the same for the prompt's tokens
@@ -84,7 +86,8 @@ class Piece:
     """What one or more steps added to an answer; the last piece of an answer has a ``finish_reason``.
 
     ``tokens`` are all that were generated since the piece before, those of a stop string too; ``logprobs`` has one entry
-    for each of them where asked for. ``text`` may be empty, and never has a part of a stop string. The first piece of an
+    for each of them where asked for. ``text`` may be empty, and never has a part of a stop string (or it has
+    all of it, where that is wanted). The first piece of an
     answer has ``prompt_logprobs`` where asked for: of the prompt's tokens from the second on, for nothing leads to the first.
     """
 

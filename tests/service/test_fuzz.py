@@ -91,6 +91,11 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
         "add_generation_prompt": st.booleans(),
         "continue_final_message": st.booleans(),
         "add_special_tokens": st.booleans(),
+        "skip_special_tokens": st.booleans(),
+        "spaces_between_special_tokens": st.booleans(),
+        "include_stop_str_in_output": st.booleans(),
+        "truncate_prompt_tokens": st.integers(-1, 5),
+        "truncation_side": st.sampled_from(["left", "right"]),
         "user": TEXT,
     }.items()
 }

