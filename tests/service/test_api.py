@@ -247,6 +247,21 @@ def test_tokenize_and_detokenize_are_each_others_reverse(server: ServerProcess) 
 
 
 class TestErrors:
+    def test_each_is_a_class_of_the_official_client(self, client: openai.OpenAI) -> None:
+        """Those of keys, of a full queue and of time are raised where these are tested."""
+        raised: list[tuple[type[openai.APIStatusError], int, dict[str, Any]]] = [
+            (openai.BadRequestError, 400, {"temperature": 3}),
+            (openai.NotFoundError, 404, {"model": "other"}),
+            (openai.APIStatusError, 413, {"messages": [{"role": "user", "content": "x" * 200_000}]}),
+            (openai.APIStatusError, 415, {"extra_headers": {"content-type": "text/plain"}}),
+        ]
+        for kind, status, options in raised:
+            with pytest.raises(kind) as refused:
+                chat(client, **options)
+            assert refused.value.status_code == status
+            assert refused.value.type
+            assert refused.value.request_id
+
     @pytest.mark.parametrize(
         ("options", "param"),
         [

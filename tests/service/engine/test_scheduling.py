@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -256,6 +257,50 @@ def test_lowest_region_first_and_only_below_when_asked() -> None:
 
 def page(number: int) -> list[int]:
     return [number] * PAGE_TOKENS
+
+
+PAGE_EVENTS = st.one_of(
+    st.tuples(st.just("begin"), st.lists(st.integers(0, 2), min_size=1, max_size=4)),
+    st.tuples(st.just("end"), st.integers(0, 9)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PAGE_EVENTS, max_size=60), st.integers(0, 6))
+def test_pages_are_found_by_all_that_leads_to_them_and_never_taken_from_who_holds_them(
+    events: list[tuple[str, Any]], count: int
+) -> None:
+    pages = PrefixPages(count)
+    content: dict[int, tuple[int, ...]] = {}  # what is written in a page: all that leads to it, and its own
+    held: list[tuple[list[int], list[int]]] = []
+    for kind, what in events:
+        if kind == "end" and held:
+            _, mine = held.pop(what % len(held))
+            pages.release(mine)
+        elif kind == "begin":
+            tokens = [token for number in what for token in page(number)]
+            mine = pages.match(tokens, len(tokens))
+            for place, found in enumerate(mine):
+                assert content[found] == tuple(what[: place + 1])
+            while len(mine) < len(what):
+                start = len(mine) * PAGE_TOKENS
+                added = pages.add(mine[-1] if mine else None, tokens[start : start + PAGE_TOKENS])
+                if added is None:
+                    taken = {one for _, others in held for one in others} | set(mine)
+                    assert len(taken) == count, "a page that nobody holds is refused"
+                    break
+                found, new = added
+                assert new, "what was not found is there"
+                assert all(found not in others for _, others in held), "a page is taken from who holds it"
+                content[found] = tuple(what[: len(mine) + 1])
+                mine.append(found)
+            held.append((what, mine))
+        for numbers, others in held:
+            assert [content[one] for one in others] == [tuple(numbers[: place + 1]) for place in range(len(others))]
+    for _, mine in held:
+        pages.release(mine)
+    everything = [pages.add(None, page(100 + number)) for number in range(count)]
+    assert {one[0] for one in everything if one} == set(range(count)), "a page is lost"
 
 
 def test_held_pages_stay_and_the_longest_unused_goes_first() -> None:
