@@ -10,11 +10,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.api import errors, tools, wire
+from service.api.delta import AnswerReader, Delta
 from service.api.exchange import Exchange, pieces
 from service.api.messages import Conversation
 from service.api.options import GenerationOptions, at_most
 from service.api.probabilities import TokenTexts, of_chat, of_prompt
-from service.api.reader import AnswerReader, Delta, reader
+from service.api.reader import reader
 from service.engine.request import Generation, Piece, TokenLogprob
 
 

@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from service import logs
 from service.api import body, errors, wire
+from service.api.marks import response_template
 from service.api.options import model_defaults
 from service.api.probabilities import TokenTexts
-from service.api.reader import response_template
 from service.engine.engine import Engine
 from service.engine.model import LanguageModel
 from service.engine.request import (
