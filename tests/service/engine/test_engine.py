@@ -267,21 +267,24 @@ def test_refusals(engine: Engine) -> None:
 
 
 def test_cancel_ends_within_a_step_and_may_come_twice_and_late(engine: Engine, metrics: Metrics) -> None:
-    async def leave() -> tuple[Piece, int]:
+    def generated() -> float:
+        return gauge(metrics, "generation_tokens_total")
+
+    async def leave() -> tuple[Piece, float]:
         generation = engine.submit(PROMPT, Sampling(max_tokens=500, temperature=0, ignore_eos=True))
         pieces = aiter(generation)
         await anext(pieces)
         generation.cancel()
         generation.cancel()
-        before = generation.completion_tokens
+        before = generated()
         last = [piece async for piece in pieces][-1]
         generation.cancel()
-        return last, generation.completion_tokens - before
+        return last, generated() - before
 
     aborted = gauge(metrics, "request_success_total", finished_reason="abort")
     last, more = run(leave)
     assert last.finish_reason == "abort"
-    assert more < 100
+    assert more <= 1  # of the step that was under way
     assert gauge(metrics, "request_success_total", finished_reason="abort") == aborted + 1
 
 
@@ -371,7 +374,7 @@ def test_slow_reader_gets_everything_in_fewer_pieces(engine: Engine) -> None:
         return [first, *[piece async for piece in pieces]]
 
     told = run(late)
-    assert len(told) == 2
+    assert len(told) <= 2
     assert sum((piece.tokens for piece in told), ()) == complete(engine, max_tokens=20, ignore_eos=True).tokens
 
 
