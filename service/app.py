@@ -38,6 +38,11 @@ def create_app(settings: Settings, engine: Engine, metrics: Metrics, lifecycle: 
     async def version(_: Request) -> Response:
         return JSONResponse({"version": __version__})
 
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, errors.ApiError)
+        metrics.refused(error.code)
+        return await errors.answer(request, error)
+
     app = FastAPI(
         openapi_url=None,  # OpenAI's own is the one that holds
         routes=[
@@ -46,12 +51,12 @@ def create_app(settings: Settings, engine: Engine, metrics: Metrics, lifecycle: 
             Route("/metrics", scrape),
         ],
         exception_handlers={
-            errors.ApiError: errors.answer,
+            errors.ApiError: refuse,
             HTTPException: errors.answer,
             Exception: errors.answer,
         },
     )
-    app.state.context = Context(settings=settings, engine=engine)
+    app.state.context = Context(settings=settings, engine=engine, metrics=metrics)
     guarded: ASGIApp = app
     if settings.api_keys_file is not None:
         guarded = Authentication(app, ApiKeys(Path(settings.api_keys_file)))

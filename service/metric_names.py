@@ -1,4 +1,4 @@
-"""Names, labels and buckets of the metrics: vLLM's own, so that scalers and dashboards made for it work here.
+"""Names, labels and buckets of the metrics: vLLM's, so that scalers and dashboards made for it work here, and one of our own.
 
 Source: vLLM's ``vllm/v1/metrics/loggers.py``. Standard library only: the autoscaling rules are built from these names.
 """
@@ -37,6 +37,16 @@ REQUEST_PROMPT_TOKENS = "vllm:request_prompt_tokens"
 REQUEST_GENERATION_TOKENS = "vllm:request_generation_tokens"
 REQUEST_MAX_TOKENS = "vllm:request_params_max_tokens"
 REQUEST_PREFILL_COMPUTED = "vllm:request_prefill_kv_computed_tokens"
+REQUEST_N = "vllm:request_params_n"
+REQUEST_LONGEST_ANSWER = "vllm:request_max_num_generation_tokens"  # of the n
+
+# Our own, by the code of the error: vLLM's releases have no counter of what they refuse.
+REQUESTS_REFUSED = "llm:requests_refused"
+REFUSED_QUEUE_FULL = "queue_full"
+REFUSED_CONTEXT_LENGTH = "context_length_exceeded"
+REFUSED_UNAVAILABLE = "unavailable"  # it loads, or is shut down
+REFUSED_TIMEOUT = "request_timeout"
+REFUSED_REASONS = (REFUSED_QUEUE_FULL, REFUSED_CONTEXT_LENGTH, REFUSED_UNAVAILABLE, REFUSED_TIMEOUT)
 
 FIRST_TOKEN_BUCKETS = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
@@ -49,6 +59,7 @@ REQUEST_BUCKETS = (
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
     1920.0, 7680.0,
 )  # fmt: skip
+N_BUCKETS = (1, 2, 5, 10, 20)
 ITERATION_BUCKETS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 

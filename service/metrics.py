@@ -1,4 +1,4 @@
-"""What the server counts, under vLLM's names."""
+"""What the server counts, under vLLM's names where it has one."""
 
 from collections.abc import Callable, Sequence
 
@@ -76,6 +76,14 @@ class Metrics:
             registry=self._registry,
         )
         self._success = {reason: success.labels(*self._values, reason) for reason in FINISHED_REASONS}
+        refused = Counter(
+            names.REQUESTS_REFUSED,
+            "Requests that were not answered, or not to their end, by the error's code.",
+            (*labels, names.REASON_LABEL),
+            registry=self._registry,
+        )
+        self._refused = {reason: refused.labels(*self._values, reason) for reason in names.REFUSED_REASONS}
+        self._n = self._histogram(names.REQUEST_N, "Answers that the client wanted to a prompt.", names.N_BUCKETS)
         self._lengths: dict[str, Histogram] = {}
 
     def follow(
@@ -103,6 +111,7 @@ class Metrics:
             (names.REQUEST_PROMPT_TOKENS, "Tokens of the prompt."),
             (names.REQUEST_GENERATION_TOKENS, "Tokens generated."),
             (names.REQUEST_MAX_TOKENS, "Tokens that the client allowed."),
+            (names.REQUEST_LONGEST_ANSWER, "Tokens of the longest answer to a prompt."),
             (names.REQUEST_PREFILL_COMPUTED, "Tokens of the prompt that were computed, not found in the cache."),
         ):
             self._lengths[name] = self._histogram(name, what, buckets)
@@ -125,6 +134,16 @@ class Metrics:
         self._lengths[names.REQUEST_PREFILL_COMPUTED].observe(prompt - cached)
         self._lengths[names.REQUEST_GENERATION_TOKENS].observe(generated)
         self._lengths[names.REQUEST_MAX_TOKENS].observe(allowed)
+
+    def answered(self, *, n: int, longest: int) -> None:
+        """To a prompt, ``n`` times; ``longest``: tokens of the longest answer."""
+        self._n.observe(n)
+        self._lengths[names.REQUEST_LONGEST_ANSWER].observe(longest)
+
+    def refused(self, code: str | None) -> None:
+        """An error was the answer, or its end; those with other codes than :data:`names.REFUSED_REASONS` are not counted."""
+        if code in self._refused:
+            self._refused[code].inc()
 
     def text(self) -> bytes:
         """The text format that Prometheus scrapes."""

@@ -10,11 +10,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.api import errors, tools, wire
+from service.api.delta import AnswerReader, Delta
 from service.api.exchange import Exchange, pieces
 from service.api.messages import Conversation
 from service.api.options import GenerationOptions, at_most
-from service.api.probabilities import TokenTexts, of_chat
-from service.api.reader import AnswerReader, Delta, reader
+from service.api.probabilities import TokenTexts, of_chat, of_prompt
+from service.api.reader import reader
 from service.engine.request import Generation, Piece, TokenLogprob
 
 
@@ -38,10 +39,13 @@ async def chat_completions(request: Request) -> Response:
     at_most("top_logprobs", body.top_logprobs or 0, exchange.settings.max_top_logprobs)
     structure = tools.structure(body) or body.structure()
     text = body.rendered(model.tokenizer)
-    prompt = await exchange.tokens(text, special=False)
+    # A chat template writes its special tokens itself.
+    whole_prompt = await exchange.tokens(text, special=bool(body.add_special_tokens))
+    prompt = body.truncated(whole_prompt, model.context_tokens - (body.token_limit or 1))
     sampling = body.sampling(
         max_tokens=body.token_limit or max(model.context_tokens - len(prompt), 1),
         top_logprobs=body.alternatives,
+        prompt_logprobs=body.prompt_logprobs,
         structure=structure,
         defaults=exchange.context.defaults,
     )
@@ -52,11 +56,14 @@ async def chat_completions(request: Request) -> Response:
         chunks = wire.Chunks(head, usage_wanted=body.usage_wanted)
         return exchange.stream(_events(generations, answers, chunks, body, exchange.context.texts), generations)
     await exchange.whole(_collect(generations, answers), generations)
-    return JSONResponse({
+    whole = {
         **wire.envelope("chatcmpl", "chat.completion", exchange.settings.name),
         "choices": [answer.choice(place, exchange.context.texts) for place, answer in enumerate(answers)],
         "usage": wire.usage(generations, body.answers),
-    })  # fmt: skip
+    }
+    if body.prompt_logprobs is not None:
+        whole["prompt_logprobs"] = of_prompt(answers[0].prompt_logprobs, exchange.context.texts, body.prompt_logprobs)
+    return JSONResponse(whole)
 
 
 routes = [Route("/v1/chat/completions", chat_completions, methods=["POST"])]
@@ -74,6 +81,7 @@ class _Answer:
     reasoning: list[str] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
     last: Piece = _NOTHING
     started: bool = False
 
@@ -119,6 +127,7 @@ class _Answer:
 async def _collect(generations: Sequence[Generation], answers: Sequence[_Answer]) -> None:
     async for place, piece in pieces(generations):
         answers[place].logprobs += piece.logprobs
+        answers[place].prompt_logprobs += piece.prompt_logprobs
         for delta in answers[place].read(piece):
             answers[place].add(delta)
 

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from service.engine.request import ContextLengthError, GrammarError, Piece
+from service.metric_names import REFUSED_CONTEXT_LENGTH, REFUSED_QUEUE_FULL, REFUSED_TIMEOUT, REFUSED_UNAVAILABLE
 
 INVALID_REQUEST = "invalid_request_error"
 RETRY_SECONDS = 1  # a queue moves on within a step; a replica that leaves the Service takes about as long
@@ -30,6 +31,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
         self.body = error_body(message, kind, param, code)
         self.headers: dict[str, str] = {**(headers or {})}
         if status in (429, 503):
@@ -54,12 +56,12 @@ def model_not_found(name: str) -> ApiError:
 
 
 def overloaded() -> ApiError:
-    return ApiError(429, "Too many requests are waiting; try again.", kind="rate_limit_error", code="queue_full")
+    return ApiError(429, "Too many requests are waiting; try again.", kind="rate_limit_error", code=REFUSED_QUEUE_FULL)
 
 
 def unavailable(why: str) -> ApiError:
     return ApiError(
-        503, f"The server takes no requests now: {why}", kind="service_unavailable_error", code="unavailable"
+        503, f"The server takes no requests now: {why}", kind="service_unavailable_error", code=REFUSED_UNAVAILABLE
     )
 
 
@@ -70,7 +72,7 @@ def context_exceeded(error: ContextLengthError, param: str) -> ApiError:
         f"{error.prompt_tokens + error.max_tokens} tokens ({error.prompt_tokens} in the prompt, "
         f"{error.max_tokens} in the completion).",
         param=param,
-        code="context_length_exceeded",
+        code=REFUSED_CONTEXT_LENGTH,
     )
 
 
@@ -79,7 +81,7 @@ def timed_out(seconds: float) -> ApiError:
         504,
         f"The answer was not complete within the {seconds:g} s that this server gives a request; ask for fewer tokens.",
         kind="timeout_error",
-        code="request_timeout",
+        code=REFUSED_TIMEOUT,
         headers=NO_RETRY,
     )
 

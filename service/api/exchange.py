@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from service import logs
 from service.api import body, errors, wire
+from service.api.marks import response_template
 from service.api.options import model_defaults
 from service.api.probabilities import TokenTexts
-from service.api.reader import response_template
 from service.engine.engine import Engine
 from service.engine.model import LanguageModel
 from service.engine.request import (
@@ -28,6 +28,7 @@ from service.engine.request import (
     QueueFullError,
     Sampling,
 )
+from service.metrics import Metrics
 from service.settings import Settings
 
 Result = TypeVar("Result")
@@ -50,6 +51,7 @@ class Context:
 
     settings: Settings
     engine: Engine
+    metrics: Metrics
 
     @cached_property
     def texts(self) -> TokenTexts:
@@ -184,7 +186,11 @@ class Exchange:
 
     def _end(self, generations: Sequence[Generation]) -> None:
         cancel(generations)
-        used = wire.usage(generations, self._per_prompt)
+        n = self._per_prompt
+        for start in range(0, len(generations), n):
+            longest = max(generation.completion_tokens for generation in generations[start : start + n])
+            self.context.metrics.answered(n=n, longest=longest)
+        used = wire.usage(generations, n)
         logs.note(self._request.scope, **{name: used[name] for name in ("prompt_tokens", "completion_tokens")})
 
 
@@ -210,6 +216,7 @@ class EventStream(Response):
         except errors.ApiError as error:
             if not self._started:
                 raise
+            self._exchange.context.metrics.refused(error.code)
             cancel(self._generations)  # before the last event, which a client that does not read may never take
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_EVENT_SECONDS):

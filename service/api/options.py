@@ -23,6 +23,9 @@ MAX_STOP_CHARACTERS = 1024
 MAX_BIASES = 1024
 MAX_CHOICES = 1024
 
+# Of `truncate_prompt_tokens`: as many as the context holds beside the answer.
+KEEP_ALL = -1
+
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Token = Annotated[int, Field(ge=0)]
 Penalty = Annotated[float, Field(ge=-MAX_PENALTY, le=MAX_PENALTY)]
@@ -40,15 +43,27 @@ UNSERVED: Mapping[str, tuple[object, ...]] = {
     "web_search_options": (),
     "guided_grammar": (),
     "structural_tag": (),
-    "prompt_logprobs": (),
     "use_beam_search": (False,),
     "bad_words": ([],),
     "allowed_token_ids": ([],),
     "logits_processors": ([],),
-    "truncate_prompt_tokens": (),
     "chat_template": (),
     "documents": ([],),
     "prompt_embeds": (),
+    "echo": (False,),  # of a chat; completions have it
+    "include_reasoning": (True,),
+    "thinking_token_budget": (-1,),
+    "repetition_detection": (),
+    "logprob_token_ids": (),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "return_prompt_text": (False,),
+    "priority": (0,),
+    "cache_salt": (),
+    "kv_transfer_params": (),
+    "vllm_xargs": ({},),
+    "mm_processor_kwargs": ({},),
+    "media_io_kwargs": ({},),
 }
 
 
@@ -88,6 +103,7 @@ class GenerationOptions(Body):
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     min_tokens: int | None = Field(default=None, ge=0)
+    prompt_logprobs: int | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, ge=0, le=MAX_TEMPERATURE)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=-1)
@@ -105,6 +121,12 @@ class GenerationOptions(Body):
     seed: int | None = Field(default=None, ge=-SEED_LIMIT, lt=SEED_LIMIT)
     stop: Stop | list[Stop] | None = None
     stop_token_ids: list[Token] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+    add_special_tokens: bool | None = None
+    truncate_prompt_tokens: int | None = Field(default=None, ge=KEEP_ALL)
+    truncation_side: Literal["left", "right"] | None = None
     ignore_eos: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -121,7 +143,7 @@ class GenerationOptions(Body):
 
     @property
     def token_limit(self) -> int | None:
-        return self.max_completion_tokens or self.max_tokens
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -148,6 +170,11 @@ class GenerationOptions(Body):
             raise errors.invalid("best_of", f"{self.best_of} answers of which n={self.answers} are told is not served")
         if self.stream_options is not None and not self.stream:
             raise errors.invalid("stream_options", "is only allowed with stream=true")
+        if self.prompt_logprobs is not None and self.stream:
+            raise errors.invalid("prompt_logprobs", "is not served with stream=true")
+        if self.spaces_between_special_tokens is False and self.skip_special_tokens is False:
+            raise errors.invalid("spaces_between_special_tokens", "false is only served with skip_special_tokens=true")
+        at_most("prompt_logprobs", self.prompt_logprobs or 0, settings.max_top_logprobs)
         at_most("n", self.answers, settings.max_n)
         at_most("stop", len(self.stops), settings.max_stops)
         at_most("stop_token_ids", len(self.stop_token_ids or ()), settings.max_stops)
@@ -156,11 +183,26 @@ class GenerationOptions(Body):
         for name, tokens in (("logit_bias", self.logit_bias), ("stop_token_ids", self.stop_token_ids)):
             check_tokens(name, tokens or (), vocabulary)
 
+    def truncated(self, prompt: list[int], room: int) -> list[int]:
+        """The part of a prompt's tokens that is wanted, where ``room`` of them fit beside the answer.
+
+        Raises:
+            errors.ApiError: more are wanted than fit.
+        """
+        wanted, room = self.truncate_prompt_tokens, max(room, 1)
+        if wanted is None:
+            return prompt
+        if wanted > room:
+            raise errors.invalid("truncate_prompt_tokens", f"{wanted} is more than fit beside the answer, {room}")
+        count = room if wanted == KEEP_ALL else wanted
+        return prompt[:count] if self.truncation_side == "right" else prompt[max(len(prompt) - count, 0) :]
+
     def sampling(
         self,
         *,
         max_tokens: int,
         top_logprobs: int | None,
+        prompt_logprobs: int | None,
         structure: tuple[str, Grammar] | None,
         defaults: Mapping[str, float],
     ) -> Sampling:
@@ -185,8 +227,11 @@ class GenerationOptions(Body):
             seed=self.seed,
             stop=self.stops,
             stop_token_ids=frozenset(self.stop_token_ids or ()),
+            include_stop=bool(self.include_stop_str_in_output),
+            skip_special_tokens=self.skip_special_tokens is not False,
             ignore_eos=bool(self.ignore_eos),
             top_logprobs=top_logprobs,
+            prompt_logprobs=prompt_logprobs,
             grammar=structure[1] if structure else None,
         )
 

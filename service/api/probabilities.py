@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from service.engine.request import TokenLogprob
@@ -47,19 +48,43 @@ def of_chat(logprobs: Sequence[TokenLogprob], texts: TokenTexts) -> list[dict[st
     ]
 
 
-def of_completion(logprobs: Sequence[TokenLogprob], texts: TokenTexts, offset: int) -> dict[str, list[Any]]:
-    """`logprobs` of a completion's choice whose text begins ``offset`` characters into it."""
-    tokens = [texts.of(one.token)[0] for one in logprobs]
-    offsets = [offset + sum(map(len, tokens[:place])) for place in range(len(tokens))]
+def of_completion(
+    logprobs: Sequence[TokenLogprob], texts: TokenTexts, most: int, *, first: Sequence[int] = (), offset: int = 0
+) -> dict[str, list[Any]]:
+    """`logprobs` of a completion's choice, with at most ``most`` alternatives to each token.
+
+    ``first``: tokens before those, that have no probability; ``offset``: where in the choice's text all of them begin.
+    """
+    tokens = [texts.of(token)[0] for token in (*first, *(one.token for one in logprobs))]
+    unknown = [None] * len(first)
     return {
         "tokens": tokens,
-        "token_logprobs": [_finite(one.logprob) for one in logprobs],
+        "token_logprobs": [*unknown, *(_finite(one.logprob) for one in logprobs)],
         "top_logprobs": [
-            {texts.of(token)[0]: _finite(logprob) for token, logprob in (*one.top, (one.token, one.logprob))}
-            for one in logprobs
+            *unknown,
+            *(
+                {texts.of(token)[0]: _finite(logprob) for token, logprob in (*one.top[:most], (one.token, one.logprob))}
+                for one in logprobs
+            ),
         ],
-        "text_offset": offsets,
+        "text_offset": list(accumulate(map(len, tokens[:-1]), initial=offset)),
     }
+
+
+def of_prompt(logprobs: Sequence[TokenLogprob], texts: TokenTexts, most: int) -> list[dict[str, Any] | None]:
+    """vLLM's `prompt_logprobs`: for each token of the prompt, itself and at most ``most`` others, by their numbers."""
+
+    def entry(token: int, logprob: float, rank: int | None) -> dict[str, Any]:
+        return {"logprob": _finite(logprob), "rank": rank, "decoded_token": texts.of(token)[0]}
+
+    return [
+        None,  # nothing leads to the first
+        *(
+            {str(token): entry(token, logprob, rank) for rank, (token, logprob) in enumerate(one.top[:most], start=1)}
+            | {str(one.token): entry(one.token, one.logprob, one.rank)}
+            for one in logprobs
+        ),
+    ]
 
 
 def _entry(token: int, logprob: float, texts: TokenTexts) -> dict[str, Any]:

@@ -11,23 +11,23 @@ class Answer:
     def __init__(self, sampling: Sampling, decoder: Decoder, end_tokens: frozenset[int]) -> None:
         self._sampling = sampling
         self._ends = frozenset() if sampling.ignore_eos else end_tokens
-        self._text = Detokenizer(decoder)
-        self._stops = StopStrings(sampling.stop)
+        self._text = Detokenizer(decoder, skip_special_tokens=sampling.skip_special_tokens)
+        self._stops = StopStrings(sampling.stop, include=sampling.include_stop)
         self.tokens = 0
 
     def add(self, choice: Choice, *, complete: bool) -> Piece:
         """What the token adds to the answer; ``complete``: by its grammar nothing can follow."""
         token = choice.token
         self.tokens += 1
-        if token in self._sampling.stop_token_ids:
-            return self._last(choice, "", "stop", token)
-        if token in self._ends:
-            return self._last(choice, "", "stop")
-        text = self._text.add(token)
+        stop_token = token if token in self._sampling.stop_token_ids else None
+        ends = stop_token is not None or token in self._ends
+        text = self._text.add(token) if not ends or self._sampling.include_stop else ""
         if self.tokens > self._sampling.min_tokens:
             text, stop = self._stops.add(text)
             if stop is not None:
                 return _piece(choice, text, "stop", stop)
+        if ends:
+            return self._last(choice, text, "stop", stop_token)
         if complete:
             return self._last(choice, text, "stop")
         if self.tokens >= self._sampling.max_tokens:

@@ -16,13 +16,16 @@ class Span:
     place: int
     size: int
     draws: bool  # the last token's scores are wanted
+    told: range  # so are those of these of its tokens: what comes after them is there already
 
     @classmethod
     def of(cls, turn: Turn) -> "Span":
         lease = turn.sequence.lease
         assert lease is not None
         tokens = turn.sequence.tokens[turn.start : turn.start + turn.count]
-        return cls(tuple(tokens), turn.start, lease.start, lease.size, turn.draws)
+        scored = turn.scored
+        told = range(scored.start - turn.start - 1, scored.stop - turn.start - 1) if scored else range(0)
+        return cls(tuple(tokens), turn.start, lease.start, lease.size, turn.draws, told)
 
     @property
     def count(self) -> int:
@@ -59,7 +62,17 @@ def encode(order: Order) -> list[int]:
     match order:
         case Batch(spans=spans):
             for span in spans:
-                numbers += (span.count, span.before, span.place, span.size, span.draws, *span.tokens)
+                told = span.told
+                numbers += (
+                    span.count,
+                    span.before,
+                    span.place,
+                    span.size,
+                    span.draws,
+                    told.start,
+                    told.stop,
+                    *span.tokens,
+                )
             return [_BATCH, *numbers]
         case Wipe(place=place, size=size):
             return [_WIPE, *numbers, place, size]
@@ -83,5 +96,5 @@ def _copies(numbers: Iterator[int], count: int) -> Iterable[Copy]:
 
 def _spans(numbers: Iterator[int]) -> Iterable[Span]:
     for count in numbers:
-        before, place, size, draws = (next(numbers) for _ in range(4))
-        yield Span(tuple(next(numbers) for _ in range(count)), before, place, size, bool(draws))
+        before, place, size, draws, first, end = (next(numbers) for _ in range(6))
+        yield Span(tuple(next(numbers) for _ in range(count)), before, place, size, bool(draws), range(first, end))

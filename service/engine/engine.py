@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Tokens
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import torch
@@ -25,9 +25,10 @@ from service.engine.request import (
     Piece,
     QueueFullError,
     Sampling,
+    TokenLogprob,
 )
 from service.engine.runner import Runner
-from service.engine.sampler import Choice, Chooser, choose
+from service.engine.sampler import Choice, Chooser, choose, logprobs
 from service.engine.scheduler import Scheduler, Sequence, Turn
 from service.metrics import Metrics
 from service.settings import Settings
@@ -58,6 +59,7 @@ class _Job:
     sequence: Sequence
     chooser: Chooser
     answer: Answer
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
     submitted: float = field(default_factory=time.monotonic)
     started: float | None = None
     first_told: float | None = None
@@ -144,7 +146,7 @@ class Engine:
         generation = Generation(prompt, sampling, self.cancel)
         job = _Job(
             generation,
-            Sequence(list(prompt), len(prompt) + sampling.max_tokens),
+            Sequence(list(prompt), len(prompt) + sampling.max_tokens, scores=sampling.prompt_logprobs is not None),
             Chooser(sampling, prompt, model.end_tokens, grammar),
             Answer(sampling, model.decoder, model.end_tokens),
         )
@@ -204,7 +206,7 @@ class Engine:
             step_tokens=most,
             chunk_tokens=pace.chunk_tokens,
         )
-        runner = Runner(model.network, cache, model.shapes, tell=ranks.tell)
+        runner = Runner(model.network, cache, model.shapes, announce=ranks.tell)
         self._report("warming up")
         model.warm_up(runner, scheduler)
         self._metrics.loaded(model.context_tokens)
@@ -255,8 +257,15 @@ class Engine:
         self._tell(told)
 
     def _compute(self, scheduler: Scheduler, runner: Runner, turns: list[Turn]) -> list[tuple[_Job, Piece]]:
+        scored: list[tuple[_Job, list[TokenLogprob]]] = []
+
+        def tell(turn: Turn, rows: torch.Tensor) -> None:
+            job = self._by_sequence[turn.sequence]
+            tokens = [turn.sequence.tokens[place] for place in turn.scored]
+            scored.append((job, logprobs(rows, tokens, job.generation.sampling.prompt_logprobs or 0)))
+
         try:
-            drawing, scores = runner.run(turns)
+            drawing, scores = runner.run(turns, tell)
         except Exception as error:
             if self.model.ranks.several:
                 raise  # how far the others are, nobody knows: all of them have to start again
@@ -267,12 +276,15 @@ class Engine:
             runner.check()
             return [self._fail(self._by_sequence[turns[0].sequence], error, runner)]
         scheduler.advance(turns)
+        for job, found in scored:
+            job.prompt_logprobs += found
+        whole = [self._end_prompt(self._by_sequence[turn.sequence]) for turn in turns if turn.sequence.whole]
         jobs = [self._by_sequence[turn.sequence] for turn in drawing]
         if not jobs:
-            return []
+            return whole
         choices = choose(scores, [job.chooser for job in jobs])
         now = time.monotonic()
-        return [
+        return whole + [
             self._fail(job, choice, runner) if isinstance(choice, Exception) else self._add(job, choice, now, runner)
             for job, choice in zip(jobs, choices, strict=True)
         ]
@@ -288,12 +300,21 @@ class Engine:
         if job.first_told is None:
             job.first_told = now
             self._metrics.first_token.observe(now - job.submitted)
-            self._metrics.prefilled(job.sequence.prompt_tokens, job.sequence.cached_tokens)
+            piece = replace(piece, prompt_logprobs=self._prefilled(job))
         else:
             self._metrics.inter_token.observe(now - job.last_told)
         job.last_told = now
         self._metrics.generation_tokens.inc()
         return job, piece if piece.finish_reason is None else self._end(job, piece)
+
+    def _end_prompt(self, job: _Job) -> tuple[_Job, Piece]:
+        """Of a request that wanted nothing but its prompt computed."""
+        return job, self._end(job, Piece("", finish_reason="length", prompt_logprobs=self._prefilled(job)))
+
+    def _prefilled(self, job: _Job) -> tuple[TokenLogprob, ...]:
+        """A prompt is computed: what it told of its tokens."""
+        self._metrics.prefilled(job.sequence.prompt_tokens, job.sequence.cached_tokens)
+        return tuple(job.prompt_logprobs)
 
     def _fail(self, job: _Job, error: Exception, runner: Runner) -> tuple[_Job, Piece]:
         # The message may quote the request, which is nobody's business but the client's.

@@ -110,7 +110,8 @@ def _packed(network: Any, shapes: Shapes, texts: list[list[int]]) -> list[torch.
     cache = KvCache(region_tokens=1024, page_count=0, context_tokens=longest)
     runner = Runner(network, cache, shapes)
     scheduler = Scheduler(cache, max_running=len(texts), step_tokens=PROBE_CHUNK * 3, chunk_tokens=PROBE_CHUNK)
-    sequences = {Sequence(text[:-PROBE_DECODES], longest): text for text in texts}
+    # Scores are wanted even after the last token, as if one more were to come.
+    sequences = {Sequence(text[:-PROBE_DECODES], longest + 1): text for text in texts}
     scores: dict[Sequence, list[torch.Tensor]] = {sequence: [] for sequence in sequences}
     for sequence in sequences:
         scheduler.add(sequence)

@@ -73,16 +73,16 @@ class KvCache:
         """The share of the places for running sequences that is taken, 0 to 1."""
         return 1 - self._regions.free / self._regions.total
 
-    def open(self, tokens: Sequence[int], room: int) -> Lease | None:
-        """A region for ``tokens`` and ``room`` more, with what the prefix cache knows of them; None: no place now.
+    def open(self, tokens: Sequence[int], room: int, *, reusable: int) -> Lease | None:
+        """A region for ``tokens`` and ``room`` more, with what the prefix cache knows of the first ``reusable``; None: no place.
 
-        At least the last token is left to compute: its scores are what the next one is drawn from.
+        Who draws the next token leaves at least the last one to compute.
         """
         size = self._size(len(tokens) + room)
         start = self._regions.take(size)
         if start is None:
             return None
-        pages = self._pages.match(tokens, len(tokens) - 1)
+        pages = self._pages.match(tokens, reusable)
         cached = len(pages) * PAGE_TOKENS
         lease = Lease(start, size, cached, cached, pages)
         if pages:

@@ -17,7 +17,7 @@ from service.engine.kv_cache import KvCache
 from service.engine.progress import bars
 from service.engine.ranks import ALONE, Ranks
 from service.engine.runner import Runner
-from service.engine.scheduler import Scheduler, Sequence
+from service.engine.scheduler import SCORED_TOKENS, Scheduler, Sequence
 from service.engine.text import Decoder
 from service.settings import Settings
 
@@ -135,7 +135,7 @@ class LanguageModel:
 
     def warm_up(self, runner: Runner, scheduler: Scheduler) -> None:
         """A prompt and a token, so that the first request does not pay for what is made on first use."""
-        sequence = Sequence([0, 0], longest=3)
+        sequence = Sequence([0, 0], longest=4)
         scheduler.add(sequence)
         for _ in range(2):
             turns = scheduler.plan()
@@ -145,14 +145,15 @@ class LanguageModel:
         scheduler.remove(sequence, failed=True)
 
     def _activation_bytes(self, step_tokens: int) -> int:
-        """What the largest step takes beside the weights, measured by running it."""
+        """What the largest step takes beside the weights, measured by running it: one that tells of as many tokens as it may."""
+        context = -(-step_tokens // 256) * 256
+        cache = KvCache(region_tokens=2 * context, page_count=0, context_tokens=context)
+        runner = Runner(self.network, cache, self.shapes)
+        scheduler = Scheduler(cache, max_running=2, step_tokens=step_tokens, chunk_tokens=step_tokens)
+        scheduler.add(Sequence([0] * min(step_tokens, SCORED_TOKENS), longest=step_tokens, scores=True))
+        scheduler.add(Sequence([0] * step_tokens, longest=step_tokens))
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        context = -(-step_tokens // 256) * 256
-        cache = KvCache(region_tokens=context, page_count=0, context_tokens=context)
-        runner = Runner(self.network, cache, self.shapes)
-        scheduler = Scheduler(cache, max_running=1, step_tokens=step_tokens, chunk_tokens=step_tokens)
-        scheduler.add(Sequence([0] * step_tokens, longest=step_tokens))
         runner.run(scheduler.plan())
         return torch.cuda.max_memory_allocated(self.device) - before
 

@@ -50,7 +50,7 @@ class Grammar:
 class Sampling:
     """How the next token is chosen, and when it was the last. The values are valid when they get here."""
 
-    max_tokens: int  # from 1
+    max_tokens: int  # from 0: then the request ends with its prompt
     min_tokens: int = 0  # so many come before an end token or a stop string may
     temperature: float = 1.0  # 0: the most likely token
     top_p: float = 1.0  # in (0, 1]
@@ -63,18 +63,22 @@ class Sampling:
     seed: int | None = None  # same seed, same random numbers, whatever else runs
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
+    include_stop: bool = False  # what ended the answer, string or token, is a part of its text
+    skip_special_tokens: bool = True  # the text is without them
     ignore_eos: bool = False
     top_logprobs: int | None = None  # None: no logprobs; else so many alternatives, 0 to 20
+    prompt_logprobs: int | None = None  # the same for the prompt's tokens
     grammar: Grammar | None = None
 
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A generated token's logarithm of probability before any of the sampling options, and the most likely tokens'."""
+    """A token's logarithm of probability before any of the sampling options, and the most likely tokens'."""
 
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...]  # (token, logprob), most likely first
+    rank: int | None = None  # of a prompt's token: 1 is the most likely one
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ class Piece:
     """What one or more steps added to an answer; the last piece of an answer has a ``finish_reason``.
 
     ``tokens`` are all that were generated since the piece before, those of a stop string too; ``logprobs`` has one entry
-    for each of them where asked for. ``text`` may be empty, and never has a part of a stop string.
+    for each of them where asked for. ``text`` may be empty, and never has a part of a stop string (or it has
+    all of it, where that is wanted). The first piece of an
+    answer has ``prompt_logprobs`` where asked for: of the prompt's tokens from the second on, for nothing leads to the first.
     """
 
     text: str
@@ -91,6 +97,7 @@ class Piece:
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None  # the stop string or stop token that ended it
     error: str = ""  # with "error" and "abort": why
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
     def __add__(self, later: "Piece") -> "Piece":
         return Piece(
@@ -100,6 +107,7 @@ class Piece:
             later.finish_reason,
             later.stop_reason,
             later.error,
+            self.prompt_logprobs + later.prompt_logprobs,
         )
 
 

@@ -11,6 +11,9 @@ from service.engine.kv_cache import Copy, KvCache, Lease
 from service.engine.scheduler import Turn
 from service.engine.varlen import Paged
 
+# Takes the rows of scores (in the network's type) that tell of the tokens in ``Turn.scored``.
+Tell = Callable[[Turn, torch.Tensor], None]
+
 
 def _nobody(_: Order) -> None:
     """There are no others."""
@@ -19,15 +22,15 @@ def _nobody(_: Order) -> None:
 class Runner:
     """A network with ``attn_implementation="packed"``, and the keys and values of all its sequences.
 
-    ``tell`` gets every order before it is carried out, for others who have to do the same.
+    ``announce`` gets every order before it is carried out, for others who have to do the same.
     """
 
     def __init__(
-        self, network: Any, cache: KvCache, shapes: Shapes, *, tell: Callable[[Order], None] = _nobody
+        self, network: Any, cache: KvCache, shapes: Shapes, *, announce: Callable[[Order], None] = _nobody
     ) -> None:
         self._network = network
         self._cache = cache
-        self._tell = tell
+        self._announce = announce
         self._device: torch.device = network.device
         self._paged = shapes.paged
         # Zeros, for places that hold nothing yet are read (and weighted with 0); the system gives memory when they are used.
@@ -39,17 +42,27 @@ class Runner:
             for _, (keys, values) in sorted(shapes.layers.items())
         ]
 
-    def run(self, turns: list[Turn]) -> tuple[list[Turn], torch.Tensor]:
-        """Computes the turns; returns those that draw a token, and (their number, vocabulary) scores in float32."""
+    def run(self, turns: list[Turn], tell: Tell = lambda *_: None) -> tuple[list[Turn], torch.Tensor]:
+        """Computes the turns; returns those that draw a token, and (their number, vocabulary) scores in float32.
+
+        The scores that tell of tokens which are there already go to ``tell``, a turn's at a time, and are not kept.
+        """
         ordered = sorted(turns, key=_packing_order)
         batch = Batch(tuple(self._cache.copies), tuple(map(Span.of, ordered)))
-        self._tell(batch)
+        self._announce(batch)
         self._copy_all()
-        return [turn for turn in ordered if turn.draws], self._compute(batch.spans)
+        scores = self._compute(batch.spans)
+        drawing = [turn for turn in ordered if turn.draws]
+        row = len(drawing)
+        for turn in ordered:
+            if turn.scored:
+                tell(turn, scores[row : row + len(turn.scored)])
+                row += len(turn.scored)
+        return drawing, scores[: len(drawing)].float()
 
     def wipe(self, lease: Lease) -> None:
         """Forgets what is in a region: numbers that are none would spoil whoever is computed together with it."""
-        self._tell(Wipe(tuple(self._cache.copies), lease.start, lease.size))
+        self._announce(Wipe(tuple(self._cache.copies), lease.start, lease.size))
         self._copy_all()  # what others have from here, they got before
         self._clear(lease.start, lease.size)
 
@@ -69,13 +82,15 @@ class Runner:
 
     @torch.inference_mode()
     def _compute(self, spans: Sequence[Span]) -> torch.Tensor:
-        """The scores of those that draw."""
+        """The scores of those that draw, and after them those that tell of tokens which are there."""
         ids: list[int] = []
         positions: list[int] = []
         places: list[int] = []
         rows: list[int] = []
+        told: list[int] = []
         for span in spans:
             end = span.before + span.count
+            told.extend(len(ids) + row for row in span.told)
             ids.extend(span.tokens)
             positions.extend(range(span.before, end))
             places.extend(range(span.place + span.before, span.place + end))
@@ -86,10 +101,10 @@ class Runner:
             input_ids=self._tensor(ids)[None],
             position_ids=self._tensor(positions)[None],
             use_cache=False,
-            logits_to_keep=self._tensor(rows),
+            logits_to_keep=self._tensor(rows + told),
             **{ARGUMENT: step},
         )
-        scores: torch.Tensor = result.logits[0].float()
+        scores: torch.Tensor = result.logits[0]
         return scores
 
     @torch.inference_mode()

@@ -20,6 +20,8 @@ DRAWS = 16
 # Drawing from the whole vocabulary looks for the block first and then within it.
 BLOCK = 128
 HIDDEN = float("-inf")
+# Rows of scores, each as long as the vocabulary, of which there are logarithms of probabilities at one time.
+ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,30 @@ def choose(scores: torch.Tensor, choosers: Sequence[Chooser]) -> list[Choice | E
         except Exception as error:
             results[row] = error
     return [result for result in results if result is not None]
+
+
+@torch.inference_mode()
+def logprobs(scores: torch.Tensor, tokens: Sequence[int], top: int) -> list[TokenLogprob]:
+    """Of tokens that are there already, one per row of ``scores`` (rows, vocabulary; of any type), and of the ``top`` likeliest.
+
+    Raises:
+        ValueError: the scores are not numbers.
+    """
+    found: list[TokenLogprob] = []
+    for row in range(0, len(tokens), ROWS):
+        some = tokens[row : row + ROWS]
+        logs = torch.log_softmax(scores[row : row + ROWS].float(), -1)
+        own = logs.gather(1, _ids(some, scores).unsqueeze(1))
+        if own.isnan().any():
+            raise ValueError("the model's scores are not numbers")
+        ranks = (logs > own).sum(-1) + 1
+        best, names = logs.topk(min(top, logs.shape[-1]))
+        rows = zip(some, own.squeeze(1).tolist(), names.tolist(), best.tolist(), ranks.tolist(), strict=True)
+        found += [
+            TokenLogprob(token, log, tuple(zip(likeliest, theirs, strict=True)), rank)
+            for token, log, likeliest, theirs, rank in rows
+        ]
+    return found
 
 
 def _tokens(scores: torch.Tensor, choosers: Sequence[Chooser]) -> list[int | None]:

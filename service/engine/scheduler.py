@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 
 from service.engine.kv_cache import KvCache, Lease
 
+# Tokens of prompts in one step whose probabilities are told: each needs scores as many as the vocabulary has tokens, all of
+# them in memory at once (300 MiB of float32 where the vocabulary has 150,000).
+SCORED_TOKENS = 512
+
 
 @dataclass(eq=False)
 class Sequence:
@@ -23,24 +27,58 @@ class Sequence:
     cached_tokens: int = 0  # of the prompt, from the prefix cache, when it first had its turn
     preemptions: int = 0
     lease: Lease | None = None
+    scores: bool = False  # the probabilities of the prompt's tokens are wanted
+    scored: int = field(init=False)  # of so many they are known; the first token has none
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.tokens)
+        self.scored = 1 if self.scores else self.prompt_tokens
 
     @property
     def pending(self) -> int:
         """Tokens to compute before the next one can be drawn."""
         return len(self.tokens) - self.computed
 
+    @property
+    def whole(self) -> bool:
+        """All is computed that ever will be, which happens only where no answer is wanted."""
+        return self.computed == self.longest
+
+    @property
+    def reusable(self) -> int:
+        """Tokens whose keys and values may come from the prefix cache: all but what tells of the next ones has to be computed."""
+        return (self.scored if self.scored < self.prompt_tokens else len(self.tokens)) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """``count`` tokens of a sequence from ``start`` on; ``draws``: the last of them tells what comes next."""
+    """``count`` tokens of a sequence from ``start`` on; ``draws``: the last of them is to tell what comes next."""
 
     sequence: Sequence
     start: int
     count: int
     draws: bool
+
+    @property
+    def scored(self) -> range:
+        """The places in the sequence of those tokens whose probabilities are told by this turn, each by the one before it."""
+        end = min(self.start + self.count + 1, self.sequence.prompt_tokens)
+        return range(max(self.start + 1, self.sequence.scored), end)
+
+
+@dataclass
+class _Budget:
+    """Tokens of prompts that a step may still compute; ``scored`` of them where their probabilities are told."""
+
+    tokens: int
+    scored: int
+
+    def of(self, sequence: Sequence) -> int:
+        return min(self.tokens, self.scored) if sequence.scored < sequence.prompt_tokens else self.tokens
+
+    def spend(self, turn: Turn) -> None:
+        self.tokens -= turn.count
+        self.scored -= len(turn.scored)
 
 
 class Scheduler:
@@ -64,20 +102,19 @@ class Scheduler:
     def plan(self) -> list[Turn]:
         """The turns of the next step; empty when there is nothing to do."""
         preempted = self._make_room()
-        decodes = [Turn(sequence, sequence.computed, 1, True) for sequence in self.running if sequence.pending == 1]
-        left = self._step_tokens
-        prefills: list[Turn] = []
-        for sequence in self.running:
-            if sequence.pending > 1 and left:
-                prefills.append(self._chunk(sequence, left, beside=bool(decodes)))
-                left -= prefills[-1].count
+        decodes = [_turn(sequence, 1) for sequence in self.running if sequence.pending == 1]
+        budget = _Budget(self._step_tokens, SCORED_TOKENS)
+        prefills = [
+            self._chunk(sequence, budget, beside=bool(decodes))
+            for sequence in self.running
+            if sequence.pending > 1 and budget.of(sequence)
+        ]
         # Who just gave its place up would take the room that was made for others.
-        while not (preempted and self.running) and left and self.waiting and len(self.running) < self._max_running:
+        while not (preempted and self.running) and self.waiting and len(self.running) < self._max_running:
             sequence = self.waiting[0]
-            if not self._admit(sequence):
+            if not budget.of(sequence) or not self._admit(sequence):
                 break
-            prefills.append(self._chunk(sequence, left, beside=bool(decodes)))
-            left -= prefills[-1].count
+            prefills.append(self._chunk(sequence, budget, beside=bool(decodes)))
         self.cache.compact()
         return decodes + prefills
 
@@ -87,6 +124,8 @@ class Scheduler:
             sequence, lease = turn.sequence, turn.sequence.lease
             assert lease is not None
             sequence.computed = lease.length = turn.start + turn.count
+            if turn.scored:
+                sequence.scored = turn.scored.stop
             if turn.count > 1:
                 self.cache.publish(lease, sequence.tokens[: sequence.computed])
 
@@ -98,15 +137,18 @@ class Scheduler:
             self.running.remove(sequence)
             self._release(sequence, publish=not failed)
 
-    def _chunk(self, sequence: Sequence, left: int, *, beside: bool) -> Turn:
+    def _chunk(self, sequence: Sequence, budget: _Budget, *, beside: bool) -> Turn:
+        """What a prompt computes next, paid for from the budget."""
         assert sequence.lease is not None
         long = len(sequence.tokens) - sequence.lease.cached > self._step_tokens
-        count = min(sequence.pending, left, self.chunk_tokens if long and beside else left)
-        return Turn(sequence, sequence.computed, count, count == sequence.pending)
+        left = budget.of(sequence)
+        turn = _turn(sequence, min(sequence.pending, left, self.chunk_tokens if long and beside else left))
+        budget.spend(turn)
+        return turn
 
     def _admit(self, sequence: Sequence) -> bool:
         room = min(sequence.longest - len(sequence.tokens), self.cache.smallest_region)
-        lease = self.cache.open(sequence.tokens, room)
+        lease = self.cache.open(sequence.tokens, room, reusable=sequence.reusable)
         if lease is None:
             return False
         self.waiting.popleft()
@@ -138,3 +180,9 @@ class Scheduler:
             self.cache.publish(sequence.lease, sequence.tokens[: sequence.computed])
         self.cache.close(sequence.lease)
         sequence.lease = None
+
+
+def _turn(sequence: Sequence, count: int) -> Turn:
+    """The next so many tokens; nothing is drawn where nothing may follow."""
+    draws = count == sequence.pending and len(sequence.tokens) < sequence.longest
+    return Turn(sequence, sequence.computed, count, draws)

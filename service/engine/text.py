@@ -18,8 +18,9 @@ class Decoder(Protocol):
 class Detokenizer:
     """The text of a growing sequence of tokens."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, *, skip_special_tokens: bool = True) -> None:
         self._decoder = decoder
+        self._skip_special_tokens = skip_special_tokens
         self._ids: list[int] = []
         self._from = 0  # where decoding starts again
         self._told = 0  # tokens before this one have been told
@@ -43,14 +44,15 @@ class Detokenizer:
         return now[len(before) :]
 
     def _decode(self, ids: list[int]) -> str:
-        return self._decoder.decode(ids, skip_special_tokens=True)
+        return self._decoder.decode(ids, skip_special_tokens=self._skip_special_tokens)
 
 
 class StopStrings:
-    """Passes text on until one of the stop strings appears; what may become one is held back."""
+    """Passes text on until one of the stop strings appears (with it if ``include``); what may become one is held back."""
 
-    def __init__(self, stop: Sequence[str]) -> None:
+    def __init__(self, stop: Sequence[str], *, include: bool = False) -> None:
         self._stop = tuple(stop)
+        self._include = include
         self._held = ""
 
     def add(self, text: str) -> tuple[str, str | None]:
@@ -59,7 +61,7 @@ class StopStrings:
         found = [(place, stop) for stop in self._stop if (place := self._held.find(stop)) >= 0]
         if found:
             place, stop = min(found, key=lambda one: one[0])
-            told, self._held = self._held[:place], ""
+            told, self._held = self._held[: place + len(stop) if self._include else place], ""
             return told, stop
         keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
         told, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]

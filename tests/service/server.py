@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from service import metric_names
+
 # Below those that systems give to clients' connections.
 PORTS = range(20_000, 32_000)
 START_SECONDS = 90
@@ -64,11 +66,20 @@ class ServerProcess:
         except httpx.ConnectError:
             return httpx.Response(599)  # nothing listens (yet, or any more)
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric's samples."""
-        lines = [line for line in self.get("/metrics").text.splitlines() if line.startswith(f"{name}{{")]
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have the labels."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        lines = [
+            line
+            for line in self.get("/metrics").text.splitlines()
+            if line.startswith(f"{name}{{") and all(label in line for label in wanted)
+        ]
         assert lines, f"{name} is not exposed"
         return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def refused(self, reason: str) -> float:
+        """How many requests were, for that reason."""
+        return self.metric(f"{metric_names.REQUESTS_REFUSED}_total", reason=reason)
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds

@@ -11,11 +11,14 @@ from starlette.types import Message
 
 from service.api.exchange import LAST_EVENT_SECONDS, EventStream, Exchange, pieces
 from service.engine.request import Generation, Piece, Sampling
+from service.metrics import Metrics
 from service.settings import Settings
 
 
 def exchange() -> Exchange:
-    context = SimpleNamespace(settings=Settings(model="x", request_timeout_seconds=1), engine=None)
+    metrics = Metrics("x")
+    metrics.loaded(context_tokens=100)
+    context = SimpleNamespace(settings=Settings(model="x", request_timeout_seconds=1), engine=None, metrics=metrics)
     app = SimpleNamespace(state=SimpleNamespace(context=context))
     return Exchange(Request({"type": "http", "app": app, "state": {"log": {}}}))
 

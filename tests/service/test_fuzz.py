@@ -70,6 +70,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
         "seed": st.integers(-(2**63), 2**63 - 1),
         "min_tokens": st.integers(0, 2),
         "logprobs": st.booleans() | st.integers(0, 5),
+        "prompt_logprobs": st.integers(0, 5),
         "stream": st.booleans(),
         "ignore_eos": st.booleans(),
         "echo": st.booleans(),
@@ -90,12 +91,17 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
         "add_generation_prompt": st.booleans(),
         "continue_final_message": st.booleans(),
         "add_special_tokens": st.booleans(),
+        "skip_special_tokens": st.booleans(),
+        "spaces_between_special_tokens": st.booleans(),
+        "include_stop_str_in_output": st.booleans(),
+        "truncate_prompt_tokens": st.integers(-1, 5),
+        "truncation_side": st.sampled_from(["left", "right"]),
         "user": TEXT,
     }.items()
 }
 BODIES = st.fixed_dictionaries(
     {
-        "max_tokens": mostly(st.integers(1, 3)),
+        "max_tokens": mostly(st.integers(0, 3)),
         "messages": mostly(MESSAGES),
         "prompt": mostly(TEXT | st.lists(st.integers(0, 500), min_size=1, max_size=4) | st.lists(TEXT, max_size=3)),
         "tokens": mostly(st.lists(st.integers(0, 500), max_size=4)),
@@ -120,7 +126,8 @@ def test_no_body_makes_the_server_fail(
     fuzzed: httpx.Client, path: str, body: dict[str, Any], more: dict[str, Any]
 ) -> None:
     sent = {name: value for name, value in body.items() if name in NEEDED[path]} | more
-    sent["max_tokens"] = sent.get("max_tokens") or 1  # none would be all that the context holds
+    if sent.get("max_tokens") is None:  # it would be all that the context holds
+        sent["max_tokens"] = 1
     answer = fuzzed.post(path, content=json.dumps(sent), headers={"content-type": "application/json"})
     assert answer.status_code < 500, answer.text
     if answer.status_code >= 400:

@@ -53,12 +53,14 @@ def test_full_queue_is_429_and_disconnect_frees_every_place(server: ServerProces
             listeners = [asyncio.create_task(listen()) for _ in range(6)]
             while server.metric(metric_names.REQUESTS_RUNNING) < 4 or server.metric(metric_names.REQUESTS_WAITING) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
+            before = server.refused(metric_names.REFUSED_QUEUE_FULL)
             refused = await client.post("/v1/chat/completions", json=LONG)
             assert refused.status_code == 429
             assert refused.headers["retry-after"] == "1"
             assert refused.json()["error"]["code"] == "queue_full"
             with pytest.raises(openai.RateLimitError):
                 await official.chat.completions.create(model="tiny", messages=LONG["messages"])
+            assert server.refused(metric_names.REFUSED_QUEUE_FULL) == before + 2
             for listener in listeners:
                 listener.cancel()
             await asyncio.gather(*listeners, return_exceptions=True)
@@ -159,3 +161,21 @@ def test_counters_count_what_was_used(server: ServerProcess, client: openai.Open
     assert used is not None
     after = [server.metric(name) for name in names]
     assert [new - old for new, old in zip(after, before, strict=True)] == [used.prompt_tokens, used.completion_tokens]
+
+
+def test_what_clients_ask_for_is_counted_once_per_prompt(server: ServerProcess, client: openai.OpenAI) -> None:
+    names = [
+        f"{histogram}_{part}"
+        for histogram in (metric_names.REQUEST_N, metric_names.REQUEST_LONGEST_ANSWER)
+        for part in ("count", "sum")
+    ]
+    server.wait_for(lambda: idle(server))
+    before = [server.metric(name) for name in names]
+    for stream in (False, True):
+        answer: Any = client.completions.create(
+            model="tiny", prompt=["One", "Two"], n=2, max_tokens=3, stream=stream, extra_body={"ignore_eos": True}
+        )
+        list(answer)
+    server.wait_for(lambda: server.metric(names[0]) == before[0] + 4)
+    after = [server.metric(name) for name in names]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [4, 8, 4, 12]

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.api.delta import AnswerReader
+from service.api.marks import response_template
 from service.api.messages import Conversation
-from service.api.reader import AnswerReader, reader, response_template
+from service.api.reader import reader
 from service.api.tools import structure
 
 HERMES = "{{ '<tool_call>' }}"

@@ -50,6 +50,19 @@ def test_stop_string_never_shows_in_part(cut: int) -> None:
     assert told == "one two "
 
 
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_stop_string_is_the_end_of_the_text_where_that_is_wanted(cut: int) -> None:
+    text = "one two STOP three"
+    stops = StopStrings(["STOP"], include=True)
+    told, ended = "", None
+    for start in range(0, len(text), cut):
+        piece, ended = stops.add(text[start : start + cut])
+        told += piece
+        if ended:
+            break
+    assert (told, ended) == ("one two STOP", "STOP")
+
+
 def test_what_was_held_back_in_vain_is_told() -> None:
     stops = StopStrings(["STOP"])
     assert stops.add("a ST") == ("a ", None)

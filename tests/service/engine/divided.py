@@ -42,7 +42,7 @@ def answer(directory: str, prompts: list[list[int]], count: int, ranks: Ranks) -
         every=2,
         region_tokens=REGION_TOKENS,
         page_count=PAGES,
-        tell=ranks.tell,
+        announce=ranks.tell,
     )
     assert any(sequence.cached_tokens for sequence in run)
     ranks.dismiss()

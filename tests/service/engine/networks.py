@@ -13,7 +13,7 @@ from service.engine.attention import Shapes
 from service.engine.batch import Order
 from service.engine.kv_cache import KvCache
 from service.engine.request import Sampling
-from service.engine.runner import Runner
+from service.engine.runner import Runner, Tell
 from service.engine.sampler import Choice, Chooser, choose
 from service.engine.scheduler import Scheduler, Sequence
 
@@ -109,14 +109,22 @@ class Packed:
         chunk_tokens: int = 512,
         max_running: int = 16,
         every: int = 0,
-        tell: Callable[[Order], None] = lambda _: None,
+        announce: Callable[[Order], None] = lambda _: None,
+        scored: Tokens[bool] = (),
+        tell: Tell = lambda *_: None,
     ) -> list[Sequence]:
-        """The sequences with their answers; one request arrives ``every`` so many steps (0: all at once)."""
+        """The sequences with their answers; one request arrives ``every`` so many steps (0: all at once).
+
+        ``scored``: of whose prompts the scores go to ``tell``.
+        """
         cache = KvCache(region_tokens=region_tokens, page_count=page_count, context_tokens=CONTEXT, smallest_region=16)
-        runner = Runner(self.network, cache, self.shapes, tell=tell)
+        runner = Runner(self.network, cache, self.shapes, announce=announce)
         scheduler = Scheduler(cache, max_running=max_running, step_tokens=step_tokens, chunk_tokens=chunk_tokens)
         greedy = Sampling(max_tokens=answer, temperature=0)
-        sequences = [Sequence(list(prompt), len(prompt) + answer) for prompt in prompts]
+        sequences = [
+            Sequence(list(prompt), len(prompt) + answer, scores=told)
+            for prompt, told in zip(prompts, scored or [False] * len(prompts), strict=True)
+        ]
         choosers = {
             sequence: Chooser(sampling[index] if sampling else greedy, sequence.tokens, frozenset())
             for index, sequence in enumerate(sequences)
@@ -129,11 +137,12 @@ class Packed:
             turns = scheduler.plan()
             if not turns:
                 continue
-            drawing, scores = runner.run(turns)
+            drawing, scores = runner.run(turns, tell)
             scheduler.advance(turns)
-            for turn, choice in zip(
-                drawing, choose(scores, [choosers[turn.sequence] for turn in drawing]), strict=True
-            ):
+            for sequence in [turn.sequence for turn in turns if turn.sequence.whole]:
+                scheduler.remove(sequence)
+            choices = choose(scores, [choosers[turn.sequence] for turn in drawing]) if drawing else []
+            for turn, choice in zip(drawing, choices, strict=True):
                 assert isinstance(choice, Choice), choice
                 turn.sequence.tokens.append(choice.token)
                 if len(turn.sequence.tokens) == turn.sequence.longest:

@@ -14,7 +14,8 @@ copies = st.lists(
     ),
     max_size=3,
 ).map(tuple)
-spans = st.lists(st.builds(Span, several, numbers, numbers, numbers, st.booleans()), max_size=5).map(tuple)
+places = st.builds(range, numbers, numbers)
+spans = st.lists(st.builds(Span, several, numbers, numbers, numbers, st.booleans(), places), max_size=5).map(tuple)
 
 
 @given(st.builds(Batch, copies, spans) | st.builds(Wipe, copies, numbers, numbers))

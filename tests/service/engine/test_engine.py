@@ -165,6 +165,33 @@ def test_logprobs_come_with_every_token(engine: Engine) -> None:
     assert complete(engine).logprobs == ()
 
 
+def test_prompt_alone_has_its_logprobs_and_is_counted(engine: Engine, metrics: Metrics) -> None:
+    names = ("prompt_tokens_total", "generation_tokens_total", "request_success_total")
+    before = [gauge(metrics, name) for name in names]
+    prompt = [44, 45, 46, 47, 48]
+    only = complete(engine, prompt, max_tokens=0, prompt_logprobs=1)
+    assert (only.text, only.tokens, only.finish_reason) == ("", (), "length")
+    assert [one.token for one in only.prompt_logprobs] == prompt[1:]
+    again = complete(engine, prompt, prompt_logprobs=1)
+    assert [one.logprob for one in again.prompt_logprobs] == pytest.approx(
+        [one.logprob for one in only.prompt_logprobs]
+    )
+    assert complete(engine, prompt, max_tokens=0).prompt_logprobs == ()
+    after = [gauge(metrics, name) for name in names]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [15, 12, 3]
+
+
+def test_prompt_whose_scores_are_no_numbers_fails_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Runner.run
+
+    def poisoned(self: Runner, turns: Any, tell: Any) -> Any:
+        return real(self, turns, lambda turn, rows: tell(turn, rows * float("nan")))
+
+    monkeypatch.setattr(Runner, "run", poisoned)
+    failed = failing(engine, ([5] * 20, Sampling(max_tokens=5, prompt_logprobs=1)))
+    assert (failed.finish_reason, failed.error) == ("error", "ValueError: the model's scores are not numbers")
+
+
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer", "minimum": 0, "maximum": 99}},
@@ -240,21 +267,24 @@ def test_refusals(engine: Engine) -> None:
 
 
 def test_cancel_ends_within_a_step_and_may_come_twice_and_late(engine: Engine, metrics: Metrics) -> None:
-    async def leave() -> tuple[Piece, int]:
+    def generated() -> float:
+        return gauge(metrics, "generation_tokens_total")
+
+    async def leave() -> tuple[Piece, float]:
         generation = engine.submit(PROMPT, Sampling(max_tokens=500, temperature=0, ignore_eos=True))
         pieces = aiter(generation)
         await anext(pieces)
         generation.cancel()
         generation.cancel()
-        before = generation.completion_tokens
+        before = generated()
         last = [piece async for piece in pieces][-1]
         generation.cancel()
-        return last, generation.completion_tokens - before
+        return last, generated() - before
 
     aborted = gauge(metrics, "request_success_total", finished_reason="abort")
     last, more = run(leave)
     assert last.finish_reason == "abort"
-    assert more < 100
+    assert more <= 1  # of the step that was under way
     assert gauge(metrics, "request_success_total", finished_reason="abort") == aborted + 1
 
 
@@ -315,8 +345,8 @@ def test_scores_that_are_no_numbers_do_not_spread(engine: Engine, monkeypatch: p
     real = Runner.run
     poison = 77
 
-    def poisoned(self: Runner, turns: Any) -> Any:
-        drawing, scores = real(self, turns)
+    def poisoned(self: Runner, turns: Any, tell: Any) -> Any:
+        drawing, scores = real(self, turns, tell)
         for index, turn in enumerate(drawing):
             if turn.sequence.tokens[0] == poison:
                 lease = turn.sequence.lease
@@ -344,7 +374,7 @@ def test_slow_reader_gets_everything_in_fewer_pieces(engine: Engine) -> None:
         return [first, *[piece async for piece in pieces]]
 
     told = run(late)
-    assert len(told) == 2
+    assert len(told) <= 2
     assert sum((piece.tokens for piece in told), ()) == complete(engine, max_tokens=20, ignore_eos=True).tokens
 
 

@@ -1,12 +1,15 @@
 """Scheduler, regions and prefix cache together, under whatever requests come: nothing is lost, shared by mistake or starved."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.engine import scheduler
 from service.engine.kv_cache import KvCache
 from service.engine.prefix import PAGE_TOKENS, PrefixPages
 from service.engine.regions import Regions
@@ -15,6 +18,7 @@ from service.engine.scheduler import Scheduler, Sequence
 CONTEXT = 96
 SMALLEST = 16
 STEP = 24
+SCORED = 15
 
 
 @dataclass
@@ -27,6 +31,7 @@ class World:
     live: list[Sequence] = field(default_factory=list)
     arrived: list[Sequence] = field(default_factory=list)
     begun: list[Sequence] = field(default_factory=list)
+    told: dict[Sequence, list[int]] = field(default_factory=dict)
     computed: int = 0
 
     @classmethod
@@ -37,8 +42,9 @@ class World:
         scheduler = Scheduler(cache, max_running=max_running, step_tokens=STEP, chunk_tokens=10)
         return cls(cache, scheduler, [0] * cache.places)
 
-    def arrive(self, tokens: list[int], answer: int) -> Sequence:
-        sequence = Sequence(list(tokens), len(tokens) + answer)
+    def arrive(self, tokens: list[int], answer: int, *, scores: bool = False) -> Sequence:
+        sequence = Sequence(list(tokens), len(tokens) + answer, scores=scores)
+        self.told[sequence] = []
         self.scheduler.add(sequence)
         self.live.append(sequence)
         self.arrived.append(sequence)
@@ -57,6 +63,7 @@ class World:
         self.cache.copies.clear()
         prompts = sum(turn.count for turn in turns if turn.count > 1)
         assert prompts <= STEP
+        assert sum(len(turn.scored) for turn in turns) <= SCORED
         for turn in turns:
             sequence = turn.sequence
             if sequence not in self.begun:
@@ -64,7 +71,9 @@ class World:
             assert sequence.lease is not None
             start, end = sequence.lease.start, turn.start + turn.count
             assert end <= sequence.lease.size
-            assert turn.draws == (end == len(sequence.tokens))
+            assert turn.draws == (end == len(sequence.tokens) < sequence.longest)
+            assert all(turn.start < place <= end for place in turn.scored), "what tells of a token is not computed"
+            self.told[sequence].extend(turn.scored)
             states = [hash(tuple(sequence.tokens[: place + 1])) for place in range(end)]
             self.places[start + turn.start : start + end] = states[turn.start :]
             assert self.places[start : start + end] == states, "a sequence reads what is not its own"
@@ -72,10 +81,13 @@ class World:
         self.check_leases()
         self.scheduler.advance(turns)
         for turn in turns:
+            sequence = turn.sequence
             if turn.draws:
-                turn.sequence.tokens.append(len(turn.sequence.tokens) % 3)
-                if len(turn.sequence.tokens) == turn.sequence.longest:
-                    self.leave(turn.sequence, failed=False)
+                sequence.tokens.append(len(sequence.tokens) % 3)
+            if sequence.whole or len(sequence.tokens) == sequence.longest > sequence.prompt_tokens:
+                self.leave(sequence, failed=False)
+                told = range(1, sequence.prompt_tokens) if sequence.scores else ()
+                assert self.told[sequence] == list(told), "a token's probability is told twice or never"
 
     def check_leases(self) -> None:
         leases = sorted((lease.start, lease.start + lease.size) for lease in self.cache._leases)
@@ -105,11 +117,18 @@ PROMPTS = st.builds(
     st.integers(0, 2),
 )
 EVENTS = st.one_of(
-    st.tuples(st.just("arrive"), PROMPTS, st.integers(1, 24)),
+    st.tuples(st.just("arrive"), PROMPTS, st.integers(0, 24), st.booleans()),
     st.tuples(st.just("step"), st.integers(1, 5)),
     st.tuples(st.just("cancel"), st.integers(0, 9)),
     st.tuples(st.just("fail"), st.integers(0, 9)),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_scores() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler, "SCORED_TOKENS", SCORED)
+        yield
 
 
 @settings(max_examples=300, deadline=None)
@@ -123,8 +142,8 @@ def test_any_requests(events: list[tuple[object, ...]], spare: int, page_count: 
     world = World.of(CONTEXT + spare * SMALLEST, page_count, max_running)
     for event in events:
         match event:
-            case ("arrive", list() as prompt, int(answer)):
-                world.arrive(prompt, answer)
+            case ("arrive", list() as prompt, int(answer), bool(scores)):
+                world.arrive(prompt, answer, scores=scores)
             case ("step", int(times)):
                 for _ in range(times):
                     world.step()
@@ -170,6 +189,24 @@ def test_finished_prompt_is_not_computed_again() -> None:
     world.finish()
     assert [sequence.cached_tokens for sequence in again] == [48, 48, 48]
     assert world.computed - before == 3 * 3
+
+
+def test_scored_prompt_goes_on_where_it_was_when_it_lost_its_place() -> None:
+    world = World.of(CONTEXT, 20)
+    first = world.arrive([1], 60)
+    while len(first.tokens) < 2 * SMALLEST - 2:
+        world.step()
+    scored = world.arrive([2] * 50, 1, scores=True)
+    for _ in range(4):
+        world.step()
+    known = scored.scored
+    assert scored.preemptions == 1  # the first one's region grew into its own
+    assert PAGE_TOKENS < known < scored.prompt_tokens
+    while scored.lease is None:
+        world.step()
+    assert 0 < scored.lease.cached < known
+    world.finish()
+    assert first.preemptions == 0
 
 
 def test_answer_is_found_by_the_next_turn_of_the_conversation() -> None:
@@ -220,6 +257,50 @@ def test_lowest_region_first_and_only_below_when_asked() -> None:
 
 def page(number: int) -> list[int]:
     return [number] * PAGE_TOKENS
+
+
+PAGE_EVENTS = st.one_of(
+    st.tuples(st.just("begin"), st.lists(st.integers(0, 2), min_size=1, max_size=4)),
+    st.tuples(st.just("end"), st.integers(0, 9)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PAGE_EVENTS, max_size=60), st.integers(0, 6))
+def test_pages_are_found_by_all_that_leads_to_them_and_never_taken_from_who_holds_them(
+    events: list[tuple[str, Any]], count: int
+) -> None:
+    pages = PrefixPages(count)
+    content: dict[int, tuple[int, ...]] = {}  # what is written in a page: all that leads to it, and its own
+    held: list[tuple[list[int], list[int]]] = []
+    for kind, what in events:
+        if kind == "end" and held:
+            _, mine = held.pop(what % len(held))
+            pages.release(mine)
+        elif kind == "begin":
+            tokens = [token for number in what for token in page(number)]
+            mine = pages.match(tokens, len(tokens))
+            for place, found in enumerate(mine):
+                assert content[found] == tuple(what[: place + 1])
+            while len(mine) < len(what):
+                start = len(mine) * PAGE_TOKENS
+                added = pages.add(mine[-1] if mine else None, tokens[start : start + PAGE_TOKENS])
+                if added is None:
+                    taken = {one for _, others in held for one in others} | set(mine)
+                    assert len(taken) == count, "a page that nobody holds is refused"
+                    break
+                found, new = added
+                assert new, "what was not found is there"
+                assert all(found not in others for _, others in held), "a page is taken from who holds it"
+                content[found] = tuple(what[: len(mine) + 1])
+                mine.append(found)
+            held.append((what, mine))
+        for numbers, others in held:
+            assert [content[one] for one in others] == [tuple(numbers[: place + 1]) for place in range(len(others))]
+    for _, mine in held:
+        pages.release(mine)
+    everything = [pages.add(None, page(100 + number)) for number in range(count)]
+    assert {one[0] for one in everything if one} == set(range(count)), "a page is lost"
 
 
 def test_held_pages_stay_and_the_longest_unused_goes_first() -> None:
