@@ -7,6 +7,7 @@ What was measured is kept in the file of results as soon as it is: the same comm
 import argparse
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from bench import machine, model
 from bench.drive import run
 from bench.measures.setting import CONFIGURATION, PEER_PAGES, Samples, Setting
 from bench.processes import BenchError
-from bench.table import EXPERIMENTS, NATIVE_BFLOAT16_ONLY, ROWS, markdown
+from bench.table import EXPERIMENTS, LLAMA_ONLY, NATIVE_BFLOAT16_ONLY, ROWS, markdown
 from local import project
 from local.screen import Screen
 
@@ -33,6 +34,7 @@ BUSY_CORES = 0.2  # by other work before a measurement: beyond that, it is said
 FAILURE_CHARACTERS = 160  # of its reason, in the table; the whole stands on the screen
 DIGEST_CHARACTERS = 16
 NO_BFLOAT16 = "this CPU does not multiply in bfloat16"
+NO_LLAMA_SERVER = "not measured: no --llama-server"
 INTERRUPTED = 130  # a shell's status for a command that Ctrl-C ended
 
 
@@ -98,17 +100,20 @@ def main(arguments: Sequence[str]) -> int:
         logs=options.out / "logs",
         runs=QUICK_RUNS if options.quick else options.runs,
         mixed_requests=QUICK_MIXED_REQUESTS if options.quick else options.mixed_requests,
+        llama_server=options.llama_server,
         configuration={**CONFIGURATION, **dict(options.set)},
     )
     here = machine.describe()
+    hindrances = _hindrances(setting, here)
     results = Results.opened(options.out / "server.json", _about(setting, here))
     try:
-        failures = _measure(options, setting, here, results, screen)
+        failures = _measure(options, setting, hindrances, results, screen)
     except KeyboardInterrupt:
         screen.say("Stopped. The same command goes on from here.")
         return INTERRUPTED
-    remarks = {name: NO_BFLOAT16 for name in NATIVE_BFLOAT16_ONLY if here.bfloat16 is None} | failures
-    text = f"{_heading(results.about, _commit(setting.directory))}\n\n{markdown(results.samples, remarks)}"
+    text = (
+        f"{_heading(results.about, _commit(setting.directory))}\n\n{markdown(results.samples, hindrances | failures)}"
+    )
     (options.out / "server.md").write_text(text)
     print(text)
     print(f"{results.file}\n{options.out / 'server.md'}")
@@ -117,15 +122,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure(
-    options: argparse.Namespace, setting: Setting, here: machine.Machine, results: Results, screen: Screen
+    options: argparse.Namespace, setting: Setting, hindrances: Mapping[str, str], results: Results, screen: Screen
 ) -> dict[str, str]:
     """Measures what is wanted and not there yet; returns why single experiments came to nothing."""
     failures: dict[str, str] = {}
     wanted = [name for name in EXPERIMENTS if any(fnmatchcase(name, pattern) for pattern in options.rows)]
     for number, name in enumerate(wanted, start=1):
         title = f"{name} ({number} of {len(wanted)})"
-        if here.bfloat16 is None and name in NATIVE_BFLOAT16_ONLY:
-            screen.say(f"  {title}: {NO_BFLOAT16}")
+        if name in hindrances:
+            screen.say(f"  {title}: {hindrances[name]}")
             continue
         if name in results.samples and not options.again:
             screen.say(f"  {title}: measured before (--again measures it anew)")
@@ -150,6 +155,16 @@ def _measure(
             seconds=round(time.monotonic() - began, 1),
         )
     return failures
+
+
+def _hindrances(setting: Setting, here: machine.Machine) -> dict[str, str]:
+    """Why experiments cannot be measured here."""
+    hindrances = {}
+    if here.bfloat16 is None:
+        hindrances |= dict.fromkeys(NATIVE_BFLOAT16_ONLY, NO_BFLOAT16)
+    if setting.llama_server is None:
+        hindrances |= dict.fromkeys(LLAMA_ONLY, NO_LLAMA_SERVER)
+    return hindrances
 
 
 def _missed(row: Any, samples: Samples) -> bool:
@@ -202,6 +217,12 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _program(text: str) -> Path:
+    if (found := shutil.which(text)) is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a program, such as build/llama.cpp/bin/llama-server")
+    return Path(found).resolve()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -222,6 +243,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=RUNS, metavar="N", help="of which the medians are taken")
     parser.add_argument("--mixed-requests", type=int, default=MIXED_REQUESTS, metavar="N", help="of `memory`")
     parser.add_argument("--set", type=_variable, action="append", default=[], metavar="NAME=VALUE", help="the server's")
+    parser.add_argument(
+        "--llama-server", type=_program, metavar="FILE", help="llama.cpp's server, for the rows that are about it"
+    )
     parser.add_argument("--quick", action="store_true", help="one run of each, and few requests for `memory`")
     return parser
 

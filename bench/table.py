@@ -11,23 +11,31 @@ from bench.measures.memory import Memory
 from bench.measures.prefix import SharedPrefix
 from bench.measures.setting import Experiment, Samples
 from bench.measures.start import Start
-from bench.measures.throughput import FIRST_TOKEN, OURS, PEER, RATE, RAW, Throughput, sample
+from bench.measures.throughput import FIRST_TOKEN, LLAMA, OURS, PEER, RATE, RAW, Throughput, sample
 
 EXPERIMENTS: Mapping[str, Experiment] = {
     "start": Start(),
     "prefix": SharedPrefix(),
-    "fp32-1": Throughput(dtype="float32", concurrency=1, raw=True, peer=False),
-    "fp32-8": Throughput(dtype="float32", concurrency=8, raw=True, peer=True),
-    "fp32-32": Throughput(dtype="float32", concurrency=32, raw=True, peer=True),
-    "long-32": Throughput(dtype="float32", concurrency=32, raw=False, peer=True, waves=1, prompt_tokens=450),
-    "bf16-1": Throughput(dtype="bfloat16", concurrency=1, raw=True, peer=False),
-    "bf16-8": Throughput(dtype="bfloat16", concurrency=8, raw=True, peer=False),
-    "bf16-32": Throughput(dtype="bfloat16", concurrency=32, raw=True, peer=True),
+    "fp32-1": Throughput(dtype="float32", concurrency=1, raw=True, peer=None),
+    "fp32-8": Throughput(dtype="float32", concurrency=8, raw=True, peer=PEER),
+    "fp32-32": Throughput(dtype="float32", concurrency=32, raw=True, peer=PEER),
+    "long-32": Throughput(dtype="float32", concurrency=32, raw=False, peer=PEER, waves=1, prompt_tokens=450),
+    "bf16-1": Throughput(dtype="bfloat16", concurrency=1, raw=True, peer=None),
+    "bf16-8": Throughput(dtype="bfloat16", concurrency=8, raw=True, peer=None),
+    "bf16-32": Throughput(dtype="bfloat16", concurrency=32, raw=True, peer=PEER),
+    # Apart from the others, so that what befalls this peer costs no bar its samples.
+    "llama-1": Throughput(dtype="float32", concurrency=1, raw=False, peer=LLAMA),
+    "llama-8": Throughput(dtype="float32", concurrency=8, raw=False, peer=LLAMA),
+    "llama-32": Throughput(dtype="float32", concurrency=32, raw=False, peer=LLAMA),
     "interference": Interference(),
     "context": ContextGrowth(),
     "memory": Memory(),
 }
 NATIVE_BFLOAT16_ONLY = ("bf16-1", "bf16-8", "bf16-32")
+LLAMA_ONLY = ("llama-1", "llama-8", "llama-32")
+
+
+REPORTED = "reported"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +49,16 @@ class Reached:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A bar. ``ratio`` of the figures of one run, or of their medians; ``details`` are shown beside it."""
+    """A bar, or without ``must`` and ``aim`` a figure that is only reported.
+
+    ``ratio`` of the figures of one run, or of their medians; ``details`` are shown beside it.
+    """
 
     title: str
     experiment: str
     ratio: Callable[[Mapping[str, float]], float]
-    must: float
-    aim: float
+    must: float | None
+    aim: float | None
     higher_is_better: bool = False
     details: Sequence[str] = ()
 
@@ -59,11 +70,12 @@ class Row:
         return Reached(value=self.ratio(medians), low=min(each), high=max(each))
 
     def verdict(self, value: float) -> str:
-        """``aim``, ``must`` or ``missed``: the better of the two that is reached."""
+        """``aim``, ``must`` or ``missed``: the better of the two that is reached; ``reported`` where there is no bar."""
         sign = 1 if self.higher_is_better else -1
-        return next(
-            (name for name, bar in (("aim", self.aim), ("must", self.must)) if sign * (value - bar) >= 0), "missed"
-        )
+        bars = [(name, bar) for name, bar in (("aim", self.aim), ("must", self.must)) if bar is not None]
+        if not bars:
+            return REPORTED
+        return next((name for name, bar in bars if sign * (value - bar) >= 0), "missed")
 
 
 def _of(name: str, other: str) -> Callable[[Mapping[str, float]], float]:
@@ -106,6 +118,18 @@ def _peer_row(title: str, experiment: str, must: float, aim: float) -> Row:
     )
 
 
+def _llama_row(concurrency: int) -> Row:
+    return Row(
+        title=f"output tokens/s ÷ llama.cpp's `llama-server`, fp32, c={concurrency}",
+        experiment=f"llama-{concurrency}",
+        ratio=_of(sample(OURS, RATE), sample(LLAMA, RATE)),
+        must=None,
+        aim=None,
+        higher_is_better=True,
+        details=(sample(OURS, RATE), sample(LLAMA, RATE)),
+    )
+
+
 def _first_token_row(dtype: str, aim: float) -> Row:
     return Row(
         title=f"time to first token p95 ÷ the same peer, {dtype}, c=32, first wave included",
@@ -129,6 +153,9 @@ ROWS: Sequence[Row] = (
     _peer_row("fp32, 32 prompts of 450 tokens", "long-32", 3.5, 4.5),
     _first_token_row("fp32", 0.72),
     _first_token_row("bf16", 0.5),
+    _llama_row(1),
+    _llama_row(8),
+    _llama_row(32),
     Row(
         title="between tokens p95 while a prompt of 4,000 tokens is computed beside 8 answers ÷ without it",
         experiment="interference",
@@ -179,7 +206,7 @@ def markdown(samples: Mapping[str, Samples], remarks: Mapping[str, str]) -> str:
     """The table, a line for each bar; ``remarks`` say why an experiment has no samples."""
     lines = ["| measure | must | aim | reached | of single runs | medians |", "|---|---|---|---|---|---|"]
     for row in ROWS:
-        bars = f"| {row.title} | {row.must:g} | {row.aim:g} |"
+        bars = f"| {row.title} | {_bar(row.must)} | {_bar(row.aim)} |"
         if taken := samples.get(row.experiment):
             reached = row.reached(taken)
             details = "; ".join(f"{name} {_figure(name, median(taken[name]))}" for name in row.details)
@@ -189,6 +216,10 @@ def markdown(samples: Mapping[str, Samples], remarks: Mapping[str, str]) -> str:
         else:
             lines.append(f"{bars} {remarks.get(row.experiment, 'not measured')} | | |")
     return "\n".join(lines) + "\n"
+
+
+def _bar(bar: float | None) -> str:
+    return "none" if bar is None else f"{bar:g}"
 
 
 def _figure(name: str, value: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from bench import model
+from bench import gguf_model, model
 from bench.arrivals import Arrival
 from bench.client import OK, Outcome
 from bench.drive import Driver, Progress
@@ -26,18 +26,27 @@ CONFIGURATION: Mapping[str, str] = {
 }
 # The peer's pages (of 256 tokens): 32 sequences of up to four each. By default it takes 60 % of the machine's memory.
 PEER_PAGES = 128
+# llama.cpp's sequences: as many, and as long. By default it answers four at a time.
+LLAMA_SEQUENCES = 32
+LLAMA_CONTEXT_TOKENS = LLAMA_SEQUENCES * 1024
+# What its cache holds is of the type of its weights, as with the others: by default it is float16.
+LLAMA_CACHE_TYPES: Mapping[Dtype, str] = {"float32": "f32", "bfloat16": "bf16"}
 WORDS = model.words()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """``directory``: where `python -m service` is started; ``runs``: how often everything is measured."""
+    """``directory``: where `python -m service` is started; ``runs``: how often everything is measured.
+
+    ``llama_server``: llama.cpp's server, where there is one.
+    """
 
     model: Path
     directory: Path
     logs: Path
     runs: int
     mixed_requests: int
+    llama_server: Path | None = None
     configuration: Mapping[str, str] = field(default_factory=lambda: CONFIGURATION)
 
     def ours(self, dtype: Dtype) -> Command:
@@ -70,6 +79,30 @@ class Setting:
         )  # fmt: skip
         return Command(
             name="transformers serve", arguments=arguments, ready_path="/health", served_name=str(self.model)
+        )
+
+    def llama_cpp(self, dtype: Dtype) -> Command:
+        """llama.cpp's `llama-server`, which batches continuously unasked; writes its model when that is not there.
+
+        Raises:
+            BenchError: there is no such server.
+        """
+        if self.llama_server is None:
+            raise BenchError("llama.cpp's server is needed: --llama-server FILE")
+        cache = LLAMA_CACHE_TYPES[dtype]
+        arguments = (
+            str(self.llama_server), "--model", str(gguf_model.provide(self.model, dtype)), "--alias", "bench",
+            "--host", "127.0.0.1", "--port", "{port}", "--parallel", str(LLAMA_SEQUENCES),
+            "--ctx-size", str(LLAMA_CONTEXT_TOKENS), "--cache-type-k", cache, "--cache-type-v", cache,
+            # It would copy what each answer leaves behind, for a prompt that begins alike: there is none.
+            "--cache-ram", "0",
+        )  # fmt: skip
+        return Command(
+            name="llama-server",
+            arguments=arguments,
+            ready_path="/health",
+            served_name="bench",
+            options={"temperature": 0, "ignore_eos": True, "stream_options": {"include_usage": True}},
         )
 
     def log(self, name: str) -> Path:

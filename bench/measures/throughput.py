@@ -1,18 +1,22 @@
-"""Tokens per second and first tokens: the server, the raw forward loop, and the peer, one after the other in each run."""
+"""Tokens per second and first tokens: the server, the raw forward loop, and a peer, one after the other in each run."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.client import Client, Outcome
 from bench.drive import Driver
 from bench.measures.setting import Dtype, Report, Samples, Setting, alike, closed_loop, follow, prompts
-from bench.processes import Group, Server, serving
+from bench.processes import Command, Group, Server, serving
 from bench.raw import CacheKind, Job, RawLoop, looping
 from bench.statistics import percentile
 
-OURS, PEER = "ours", "peer"
+Peer = Literal["peer", "llama.cpp"]
+OURS = "ours"
+PEER: Peer = "peer"  # `transformers serve`
+LLAMA: Peer = "llama.cpp"
 RAW: dict[CacheKind, str] = {"static": "raw, static cache", "dynamic": "raw, dynamic cache"}
 RATE, FIRST_TOKEN = "tokens/s", "first token p95"
 WARM_UP_TOKENS = 8
@@ -31,7 +35,7 @@ class Throughput:
     dtype: Dtype
     concurrency: int
     raw: bool
-    peer: bool
+    peer: Peer | None
     waves: int = 4
     prompt_tokens: int = 128
     output_tokens: int = 64
@@ -40,8 +44,7 @@ class Throughput:
         samples: Samples = {}
         with ExitStack() as stack:
             contestants: list[tuple[str, Group, Contestant]] = []
-            commands = {OURS: setting.ours(self.dtype)} | ({PEER: setting.peer(self.dtype)} if self.peer else {})
-            for who, command in commands.items():
+            for who, command in self._commands(setting):
                 report(f"starting {command.name}")
                 server = stack.enter_context(serving(command, setting.log(who)))
                 report(f"first requests to {command.name}")
@@ -64,6 +67,13 @@ class Throughput:
                     for name, value in figures.items():
                         samples.setdefault(name, []).append(value)
         return samples
+
+    def _commands(self, setting: Setting) -> Iterator[tuple[str, Command]]:
+        yield OURS, setting.ours(self.dtype)
+        if self.peer == PEER:
+            yield PEER, setting.peer(self.dtype)
+        if self.peer == LLAMA:
+            yield LLAMA, setting.llama_cpp(self.dtype)
 
     def _server(self, who: str, server: Server) -> Contestant:
         async def contestant(run: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The model that the servers are compared with, and the loop that bounds them; small, but written by the same code."""
+"""The model that the servers are compared with, and the loop that bounds them."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,6 @@ from bench import model
 from bench.measures.setting import prompts
 from bench.raw import CacheKind, Job
 from bench.raw_loop import RawLoop
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "HIDDEN", 64)
-        patch.setattr(model, "LAYERS", 2)
-        return model.provide(tmp_path_factory.mktemp("model"))
 
 
 def test_every_word_is_one_token_wherever_it_stands(directory: Path) -> None:

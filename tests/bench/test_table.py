@@ -49,6 +49,7 @@ def test_growth_is_set_beside_that_of_the_raw_loop() -> None:
         ("mixed requests", 0.99, "aim"),
         ("mixed requests", 1.02, "must"),
         ("mixed requests", 1.03, "missed"),
+        ("llama-server`, fp32, c=32", 0.5, "reported"),
     ],
 )
 def test_verdict_knows_which_way_is_better(title: str, value: float, verdict: str) -> None:
@@ -117,6 +118,15 @@ def test_failure_of_one_is_said_in_its_row_and_ends_nothing(out: Path, measured:
     status, text = measure(out)
     assert status == 1
     assert "failed: a request failed: HTTP 500" in text
+
+
+def test_peer_that_is_not_there_misses_no_bar(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = measure(out, "--rows", "llama-*")
+    assert status == 0
+    assert text.count("| none | none | not measured: no --llama-server |") == 3
+    with pytest.raises(SystemExit, match="2"):
+        measure(out, "--llama-server", str(out))
+    assert f"{str(out)!r}: expected a program" in capsys.readouterr().err
 
 
 def against(fake: FakeServer, work: Callable[[Streams], Awaitable[Any]]) -> Any:
