@@ -159,7 +159,7 @@ def _measure(
 
 def _hindrances(setting: Setting, here: machine.Machine) -> dict[str, str]:
     """Why experiments cannot be measured here."""
-    hindrances = {}
+    hindrances: dict[str, str] = {}
     if here.bfloat16 is None:
         hindrances |= dict.fromkeys(NATIVE_BFLOAT16_ONLY, NO_BFLOAT16)
     if setting.llama_server is None:
