@@ -34,6 +34,7 @@ BUSY_CORES = 0.2  # by other work before a measurement: beyond that, it is said
 FAILURE_CHARACTERS = 160  # of its reason, in the table; the whole stands on the screen
 DIGEST_CHARACTERS = 16
 NO_BFLOAT16 = "this CPU does not multiply in bfloat16"
+LLAMA_VERSION = "llama.cpp"  # kept with what was measured of it: the other rows are the same without it
 NO_LLAMA_SERVER = "not measured: no --llama-server"
 INTERRUPTED = 130  # a shell's status for a command that Ctrl-C ended
 
@@ -111,9 +112,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         screen.say("Stopped. The same command goes on from here.")
         return INTERRUPTED
-    text = (
-        f"{_heading(results.about, _commit(setting.directory))}\n\n{markdown(results.samples, hindrances | failures)}"
-    )
+    text = f"{_heading(results, _commit(setting.directory))}\n\n{markdown(results.samples, hindrances | failures)}"
     (options.out / "server.md").write_text(text)
     print(text)
     print(f"{results.file}\n{options.out / 'server.md'}")
@@ -153,6 +152,7 @@ def _measure(
             commit=_commit(setting.directory),
             busy_cores_before=busy,
             seconds=round(time.monotonic() - began, 1),
+            **({LLAMA_VERSION: _version(setting.llama_server)} if name in LLAMA_ONLY and setting.llama_server else {}),
         )
     return failures
 
@@ -183,10 +183,13 @@ def _about(setting: Setting, here: machine.Machine) -> dict[str, Any]:
     }
 
 
-def _heading(about: Mapping[str, Any], commit: str) -> str:
+def _heading(results: Results, commit: str) -> str:
+    about = results.about
     where, packages = about["machine"], ", ".join(f"{name} {number}" for name, number in about["packages"].items())
     bfloat16 = f"bfloat16 by {where['bfloat16']}" if where["bfloat16"] else "no native bfloat16"
     settings = " ".join(f"{name}={value}" for name, value in about["configuration"].items())
+    llama = {measured[LLAMA_VERSION] for measured in results.experiments.values() if LLAMA_VERSION in measured}
+    packages = ", ".join((packages, *(f"llama.cpp {number}" for number in sorted(llama))))
     return (
         f"{where['cpu']}, {where['cores']} cores, {where['memory_gib']:g} GiB, {bfloat16}; {packages}; the server of commit "
         f"{commit} with {settings}; medians of {about['runs']}, the client on the same cores."
@@ -208,6 +211,13 @@ def _commit(directory: Path) -> str:
         cwd=directory, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return described.stdout.strip() or "unknown"
+
+
+def _version(llama_server: Path) -> str:
+    said = subprocess.run([llama_server, "--version"], capture_output=True, text=True, check=False)
+    prefix = "version: "
+    lines = (said.stdout + said.stderr).splitlines()
+    return next((line.removeprefix(prefix) for line in lines if line.startswith(prefix)), "of an unknown version")
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """What samples come to, and that the results of a long measurement survive its interruption."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +63,15 @@ def test_every_row_has_its_experiment_and_every_experiment_a_row() -> None:
 class Fixed:
     """An experiment that is over at once."""
 
-    def __init__(self, *values: float | BenchError) -> None:
+    def __init__(self, *values: float | BenchError, samples: Sequence[str] = (prefix.SHARE,)) -> None:
         self._values = iter(values)
+        self._samples = samples
 
     async def measure(self, _: Setting, report: Report) -> Samples:
         value = next(self._values)
         if isinstance(value, BenchError):
             raise value
-        return {prefix.SHARE: [value]}
+        return {name: [value] for name in self._samples}
 
 
 def measure(out: Path, *arguments: str) -> tuple[int, str]:
@@ -127,6 +128,20 @@ def test_peer_that_is_not_there_misses_no_bar(out: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit, match="2"):
         measure(out, "--llama-server", str(out))
     assert f"{str(out)!r}: expected a program" in capsys.readouterr().err
+
+
+def test_version_of_llama_cpp_is_said_with_what_it_reached(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = out / "llama-server"
+    program.write_text("#!/bin/sh\necho 'version: 1.2 (build 3)' >&2\n")
+    program.chmod(0o755)
+    monkeypatch.setitem(EXPERIMENTS, "llama-8", Fixed(0.5, samples=("ours: tokens/s", "llama.cpp: tokens/s")))
+    status, text = measure(out, "--rows", "llama-8", "--llama-server", str(program))
+    assert status == 0
+    assert "**1** (reported)" in text
+    assert "llama.cpp 1.2 (build 3)" in text
+    text = measure(out, "--rows", "llama-8")[1]  # without the program, what was measured still stands
+    assert "**1** (reported)" in text
+    assert "llama.cpp 1.2 (build 3)" in text
 
 
 def against(fake: FakeServer, work: Callable[[Streams], Awaitable[Any]]) -> Any:
