@@ -33,9 +33,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 }
 NATIVE_BFLOAT16_ONLY = ("bf16-1", "bf16-8", "bf16-32")
 LLAMA_ONLY = ("llama-1", "llama-8", "llama-32")
-
-
-REPORTED = "reported"
+REPORTED = "reported"  # the verdict on a figure without a bar
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,10 @@ TIMEOUT_SECONDS = 480
 
 @dataclass(frozen=True, kw_only=True)
 class SignalProofArgs:
-    """Which signals, asked of which Prometheus; ``pod`` is the model's, whose
-    nodes have the image; ``token_secret`` names the Secret with Prometheus' token."""
+    """Which signals, asked of which Prometheus; ``pod`` is the model's, whose nodes have the image.
+
+    ``token_secret`` names the Secret with Prometheus' token.
+    """
 
     workload: Workload
     signals: tuple[Signal, ...]

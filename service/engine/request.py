@@ -86,9 +86,9 @@ class Piece:
     """What one or more steps added to an answer; the last piece of an answer has a ``finish_reason``.
 
     ``tokens`` are all that were generated since the piece before, those of a stop string too; ``logprobs`` has one entry
-    for each of them where asked for. ``text`` may be empty, and never has a part of a stop string (or it has
-    all of it, where that is wanted). The first piece of an
-    answer has ``prompt_logprobs`` where asked for: of the prompt's tokens from the second on, for nothing leads to the first.
+    for each of them where asked for. ``text`` may be empty, and never has a part of a stop string (or it has all of it, where
+    that is wanted). The first piece of an answer has ``prompt_logprobs`` where asked for: of the prompt's tokens from the
+    second on, for nothing leads to the first.
     """
 
     text: str
