@@ -8,6 +8,8 @@ from infra.config.schema import DevicePlugin, GpuPool, Gpus, Toleration
 from infra.gpus import find_gpu
 
 GPU_RESOURCE = "nvidia.com/gpu"
+# Ends the profile of the one slice of a GPU that has its media engines.
+MEDIA_ENGINES = "+me"
 # The taint that clouds and operators put on GPU nodes, so that only pods that need one run there.
 GPU_TAINT = Toleration(taint=GPU_RESOURCE, effect="NoSchedule")
 
@@ -46,9 +48,19 @@ def devices_per_gpu(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> int:
     Raises:
         UnknownGpuError: nobody knows the pool's GPU, or it is not cut so.
     """
+    parts = parts_per_gpu(gpus, pool, plugin)
+    return _shares(plugin) if (gpus.mig_profile or "").endswith(MEDIA_ENGINES) else parts
+
+
+def parts_per_gpu(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> int:
+    """How many devices of that size one GPU has: of slices with media engines (+me) it has one, and others beside it.
+
+    Raises:
+        UnknownGpuError: as :func:`devices_per_gpu`.
+    """
     profile = gpus.mig_profile
-    cut = 1 if profile is None else find_gpu(pool.gpu).slice(profile.removesuffix("+me")).per_gpu
-    return cut * (plugin.shares if plugin.sharing != "none" else 1)
+    cut = 1 if profile is None else find_gpu(pool.gpu).slice(profile.removesuffix(MEDIA_ENGINES)).per_gpu
+    return cut * _shares(plugin)
 
 
 def gpus_taken(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> Fraction:
@@ -57,7 +69,12 @@ def gpus_taken(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> Fraction:
     Raises:
         UnknownGpuError: as :func:`devices_per_gpu`.
     """
-    return Fraction(gpus.count, devices_per_gpu(gpus, pool, plugin))
+    return Fraction(gpus.count, parts_per_gpu(gpus, pool, plugin))
+
+
+def _shares(plugin: DevicePlugin) -> int:
+    """As how many devices the plugin offers a GPU or a slice."""
+    return plugin.shares if plugin.sharing != "none" else 1
 
 
 def device_words(gpus: Gpus, plugin: DevicePlugin) -> str:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from infra.accelerator import devices_per_gpu, gpus_taken
+from infra.accelerator import devices_per_gpu, gpus_taken, parts_per_gpu
 from infra.config.schema import StackConfig
 
 
@@ -60,8 +60,19 @@ def free_devices(config: StackConfig, key: str) -> int | None:
     Raises:
         UnknownGpuError: as :func:`free_gpus`.
     """
-    gpus = config.models[key].gpus
-    free = None if gpus.pool is None else free_gpus(config, gpus.pool)
-    if gpus.pool is None or free is None:
+    gpus, plugin = config.models[key].gpus, config.device_plugin
+    if gpus.pool is None:
         return None
-    return math.floor(free * devices_per_gpu(gpus, config.gpu_pools[gpus.pool], config.device_plugin))
+    pool, free = config.gpu_pools[gpus.pool], free_gpus(config, gpus.pool)
+    if free is None or pool.total == "autoscaled":
+        return None
+    alike = (
+        model
+        for model in config.models.values()
+        if (model.gpus.pool, model.gpus.mig_profile) == (gpus.pool, gpus.mig_profile)
+    )
+    taken = sum(model.scaling.max_replicas * model.gpus.count for model in alike)
+    return min(
+        math.floor(free * parts_per_gpu(gpus, pool, plugin)),
+        pool.total * devices_per_gpu(gpus, pool, plugin) - taken,  # few GPUs may have a device such as this
+    )

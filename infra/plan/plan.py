@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.accelerator import MEDIA_ENGINES
 from infra.config.schema import Model, StackConfig, VllmRuntime
 from infra.findings import Finding, Severity
 from infra.gpus import Accelerator, find_gpu
-from infra.plan import cost, examples, exposure, nodes, rollouts, timing
+from infra.plan import cost, examples, exposure, limits, nodes, rollouts, timing
 from infra.plan.cost import GpuCost, gpu_cost
 from infra.plan.fit.candidate import DEFAULT_MEMORY_SHARE, FitRequest
 from infra.plan.fit.check import Fit, check_fit
@@ -59,7 +60,7 @@ def plan(config: StackConfig, root: Path = ROOT) -> Plan:
         fit, about_fit = _fit(config, key, model, root)
         start = cold_start(config, key, _weights_bytes(model, fit))
         found += [*about_fit, *timing.findings(config, key, start), *rollouts.findings(config, key)]
-        found += exposure.findings(config, key)
+        found += [*exposure.findings(config, key), *limits.findings(config, key)]
         models[key] = ModelPlan(fit=fit, start=start)
     return Plan(models=models, cost=gpu_cost(config), findings=tuple(found), examples=open_examples)
 
@@ -103,7 +104,7 @@ def _accelerator(config: StackConfig, model: Model) -> Accelerator | None:
     if model.gpus.pool is None:
         return None
     gpu = find_gpu(config.gpu_pools[model.gpus.pool].gpu)
-    return gpu if model.gpus.mig_profile is None else gpu.slice(model.gpus.mig_profile.removesuffix("+me"))
+    return gpu if model.gpus.mig_profile is None else gpu.slice(model.gpus.mig_profile.removesuffix(MEDIA_ENGINES))
 
 
 def _below(path: str, findings: tuple[Finding, ...]) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ S3 = {"source": "s3", "bucket": "models", "prefix": "chat", "size": "20Gi"}
 INGRESS = {"kind": "ingress", "host": "chat.acme.dev"}
 KEYS: Group = {"api_keys": {"source": "generated"}}
 ON_GPUS: Group = {"gpus": {"count": 1, "pool": "l4"}}
+MEDIA_SLICE: Group = {"count": 1, "pool": "l4", "mig_profile": "1g.6gb+me"}
 ON_SLICES: Group = {"gpus": {"count": 1, "pool": "l4", "mig_profile": "1g.6gb"}}
 MIXED: Group = {"device_plugin": {"mig_strategy": "mixed"}}
 VLLM = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
@@ -148,6 +149,11 @@ CASES: list[tuple[Group, str, str]] = [
         {**pool(gpu="A30", total=1), **MIXED, **chat(**ON_SLICES, scaling={"max_replicas": 5})},
         "models.chat.scaling.max_replicas",
         "asks for 5 slices 1g.6gb, and pool l4 offers 4",
+    ),
+    (
+        {**pool(gpu="A30", total=1), **MIXED, **chat(gpus=MEDIA_SLICE, scaling={"max_replicas": 2})},
+        "models.chat.scaling.max_replicas",
+        "asks for 2 slices 1g.6gb+me, and pool l4 offers 1",
     ),
     (
         {**pool(total=1), **chat(**ON_GPUS), "device_plugin": {"sharing": "mps", "shares": 2}},

@@ -138,3 +138,22 @@ def test_requests_at_the_ingress_are_a_rate_that_the_first_one_counts_in(ask: As
     ask(query, {other: "0+900x20"}, None)  # nobody scrapes a controller: that is not no load
     # Prometheus was away, or the controller is another one: what it counted before is no load of now.
     ask(query, {mine: "_x9 9000x20", controller: "_x9 1x20"}, 0)
+
+
+@pytest.mark.engine
+def test_several_controllers_count_together_and_a_new_one_brings_no_load_with_it(ask: Ask) -> None:
+    scaling = Scaling(min_replicas=0, request_side=IngressRequests(per_replica=2.0))
+    query = found("requests", scaling).query
+
+    def requests(instance: str) -> str:
+        names = {"exported_namespace": "llm", "namespace": "ingress-nginx"}
+        return series("nginx_ingress_controller_requests", ingress="chat", status="200", instance=instance, **names)
+
+    def controller(instance: str) -> str:
+        return series("nginx_ingress_controller_build_info", pod=f"controller-{instance}", instance=instance)
+
+    both = {controller("a"): "1x20", controller("b"): "1x20"}
+    ask(query, {**both, requests("a"): "0+30x20", requests("b"): "0+60x20"}, 6)
+    ask(query, {**both, requests("a"): "0+30x20", requests("b"): "_x9 3x20"}, 2 + 3 / RATE_WINDOW)
+    moved = {controller("a"): "1x20", controller("b"): "_x9 1x20"}
+    ask(query, {**moved, requests("a"): "0+30x20", requests("b"): "_x9 9000x20"}, 2)

@@ -28,6 +28,10 @@ from infra.plan.fit.memory import (
 )
 from infra.plan.fit.number_format import Quantization, while_loading
 from infra.plan.fit.runtimes import RUNTIMES, RuntimeName
+from service.engine import memory as server_memory
+from service.engine.engine import STEP_TOKENS
+from service.engine.kv_cache import SMALLEST_REGION
+from service.engine.scheduler import SCORED_TOKENS
 
 Config = dict[str, Any]
 
@@ -161,21 +165,31 @@ def test_our_server_takes_what_is_free_and_keeps_a_part_of_it() -> None:
 
 
 def test_the_parts_are_those_of_the_server() -> None:
-    server = pytest.importorskip("service.engine.memory", reason="the engine of this checkout has no such module")
     ours = RUNTIMES["transformers"]
-    assert ours.cache_share == server.CUDA_SHARE * (1 - server.PREFIX_SHARE)
-    assert ours.cpu_cache_share == server.CPU_SHARE * (1 - server.PREFIX_SHARE)
-    assert ours.page_tokens == server.SMALLEST_REGION
+    assert ours.cache_share == server_memory.CUDA_SHARE * (1 - server_memory.PREFIX_SHARE)
+    assert ours.cpu_cache_share == server_memory.CPU_SHARE * (1 - server_memory.PREFIX_SHARE)
+    assert ours.page_tokens == SMALLEST_REGION
+    assert ours.cpu_prefill_tokens == STEP_TOKENS["cpu"]
+    assert ours.prefill_tokens == ours.prefill_tokens_large == STEP_TOKENS["cuda"]
+    assert ours.scored_tokens == SCORED_TOKENS
     cpu = replica(LLAMA, "transformers", gpus=0)
     memory = measure(cpu, budget=40 * GIB, tokens=8192)
-    running, _ = server.plan(
+    running, _ = server_memory.plan(
         memory.budget - memory.weights - memory.overhead,
         cache_bytes(cpu, 256) // 256,
         context_tokens=8192,
         max_running=1000,
-        share=server.CPU_SHARE,
+        share=server_memory.CPU_SHARE,
     )
     assert memory.requests == running // 8192
+
+
+def test_on_a_cpu_a_head_that_is_the_embedding_is_there_twice() -> None:
+    tied = LLAMA | {"tie_word_embeddings": True}
+    cpu, gpu = (replica(tied, "transformers", gpus=gpus) for gpus in (0, 1))
+    assert overhead_bytes(cpu) == overhead_bytes(replica(LLAMA, "transformers", gpus=0)) + 128256 * 4096 * 2
+    assert overhead_bytes(gpu) == overhead_bytes(replica(LLAMA, "transformers"))
+    assert weight_bytes(cpu) == weight_bytes(gpu)
 
 
 def test_the_longest_request_is_the_last_that_fits() -> None:

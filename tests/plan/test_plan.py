@@ -15,7 +15,7 @@ from infra.config.files import from_files
 from infra.config.loader import parse
 from infra.config.parsing import Secret
 from infra.findings import Severity
-from infra.plan import cost, examples, exposure, nodes, rollouts, timing
+from infra.plan import cost, examples, exposure, limits, nodes, rollouts, timing
 from infra.plan.plan import Plan, plan
 from infra.plan.report import report
 from infra.project import ROOT
@@ -24,6 +24,7 @@ from tests.places import Place, places, watched
 
 Mapping = dict[str, Any]
 EDGE: Mapping = {"kind": "ingress", "host": "chat.acme.dev"}
+VLLM: Mapping = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
 GATEWAY: Mapping = {"kind": "gateway", "host": "chat.acme.dev", "gateway": "public", "namespace": "edge", "tls": False}
 
 # The shipped stack, what is changed in it, and what is said of that.
@@ -45,6 +46,7 @@ CASES: list[tuple[str, Mapping, str, str, str]] = [
     ("prod", {"chat/exposure": EDGE}, "warning", "chat.exposure.tls_secret", "travel in clear"),
     ("prod", {"chat/exposure": {**EDGE, "class_name": "traefik"}}, "warning", "chat.exposure.class_name", "timeout"),
     ("prod", {"chat/exposure": GATEWAY}, "warning", "chat.exposure.tls", "travel in clear"),
+    ("prod", {"chat/runtime": VLLM}, "warning", "chat.server.max_waiting_requests", "nobody is refused"),
     ("dev", {"gpu_pools/small/total": 1, "chat/scaling/max_replicas": 1}, "warning", "chat.placement.rollout", "downtime"),
     (
         "dev",
@@ -130,6 +132,7 @@ def test_what_is_wrong_shows_before_it_is_paid_for(
         {"chat/exposure": {**GATEWAY, "tls": True}},
         {"gpu_pools/large/node_selector": {}, "device_plugin/node_selector": {"acme.dev/gpu": "yes"}},
         {"gpu_pools/large/node_selector": {}, "device_plugin/mode": "existing"},
+        {"chat/runtime": VLLM, "chat/server/max_waiting_requests": 64},
     ],
 )
 def test_what_is_as_it_should_be_needs_no_word(changes: Mapping) -> None:
@@ -155,11 +158,12 @@ def test_every_finding_of_the_plan_has_a_case() -> None:
             found.append(watched(timing.findings, seen)(config, key, model.start))
             found.append(watched(rollouts.findings, seen)(config, key))
             found.append(watched(exposure.findings, seen)(config, key))
+            found.append(watched(limits.findings, seen)(config, key))
         for finding in itertools.chain(*found):
             assert finding.key
             assert finding.value
             assert finding.remedy.endswith(".")
-    assert places(timing, cost, rollouts, examples, exposure, nodes) - seen == set()
+    assert places(timing, cost, rollouts, examples, exposure, limits, nodes) - seen == set()
 
 
 def test_models_that_count_on_the_same_gpus_are_told() -> None:
@@ -183,11 +187,13 @@ def test_slices_are_counted_as_parts_of_gpus(sharing: str, shares: int) -> None:
     assert "gpu_pools.large.total" not in {one.key for one in plan(parse(mapping)).findings}
 
 
-def test_an_update_surges_where_a_slice_is_left() -> None:
-    slices = {"gpu_pools/small": {"gpu": "A30", "total": 1}, "device_plugin/mig_strategy": "mixed"}
-    slices["chat/gpus"] = {"count": 1, "pool": "small", "mig_profile": "1g.6gb"}
+@pytest.mark.parametrize(("profile", "total", "in_place"), [("1g.6gb", 1, 4), ("1g.6gb+me", 3, 3)])
+def test_an_update_surges_where_a_slice_is_left(profile: str, total: int, in_place: int) -> None:
+    slices = {"gpu_pools/small": {"gpu": "A30", "total": total}, "device_plugin/mig_strategy": "mixed"}
+    slices["chat/gpus"] = {"count": 1, "pool": "small", "mig_profile": profile}
     rollout = [
-        rollout_of(parse(changed("dev", {**slices, "chat/scaling/max_replicas": most})), "chat") for most in (3, 4)
+        rollout_of(parse(changed("dev", {**slices, "chat/scaling/max_replicas": most})), "chat")
+        for most in (in_place - 1, in_place)
     ]
     assert rollout == [SURGE, IN_PLACE]
 

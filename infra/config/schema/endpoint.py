@@ -131,7 +131,10 @@ class GivenKeys:
 
     TAG: ClassVar[str] = "given"
 
-    keys: str = key("the keys, one per line; runtime vllm takes one", secret=True)
+    keys: str = key(
+        "the keys, one per line; a change takes effect by itself (runtime vllm: one key, read when it starts)",
+        secret=True,
+    )
 
 
 ApiKeys = NoKeys | GeneratedKey | GivenKeys

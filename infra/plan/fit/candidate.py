@@ -110,8 +110,9 @@ class Candidate:
     @property
     def replica(self) -> Replica:
         request, runtime = self.request, self.runtime
-        large = request.accelerator is not None and request.memory_bytes >= LARGE_GPU_BYTES
-        default = runtime.prefill_tokens_large if large else runtime.prefill_tokens
+        large = request.memory_bytes >= LARGE_GPU_BYTES
+        on_gpu = runtime.prefill_tokens_large if large else runtime.prefill_tokens
+        default = runtime.cpu_prefill_tokens if request.accelerator is None else on_gpu
         return Replica(
             architecture=self.architecture,
             runtime=runtime,

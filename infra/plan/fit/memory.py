@@ -120,7 +120,8 @@ def activation_bytes(replica: Replica) -> int:
     # The residual, the normed input of the block and its output.
     stream = architecture.hidden * (3 * number + NORM_BYTES)
     in_layers = tokens * (stream + max(_attention_bytes(replica), _network_bytes(replica)))
-    scores = replica.running_requests * architecture.vocabulary * (SAMPLER_BYTES_PER_SCORE + number)
+    drawn = replica.running_requests * (SAMPLER_BYTES_PER_SCORE + number)
+    scores = architecture.vocabulary * (drawn + min(replica.runtime.scored_tokens, tokens) * number)
     return max(in_layers, scores + tokens * stream)
 
 
@@ -152,8 +153,16 @@ def _network_bytes(replica: Replica) -> int:
 def overhead_bytes(replica: Replica) -> int:
     """Bytes that are taken beside weights, cache and intermediate results."""
     if replica.gpus == 0:
-        return CPU_PROCESS_BYTES
+        return CPU_PROCESS_BYTES + _second_embedding_bytes(replica)
     return LIBRARIES_BYTES + GRAPHS_BYTES + (COLLECTIVES_BYTES if replica.gpus > 1 else 0)
+
+
+def _second_embedding_bytes(replica: Replica) -> int:
+    """On the CPU our server keeps the head in the order of its kernels: where the embedding is the head, beside it."""
+    architecture = replica.architecture
+    if any(matrix.part == "head" for matrix in architecture.matrices):
+        return 0
+    return architecture.hidden * architecture.vocabulary * BYTES[replica.weight_dtype]
 
 
 def budget_bytes(replica: Replica, memory_bytes: int, share: float) -> int:

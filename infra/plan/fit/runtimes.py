@@ -31,10 +31,14 @@ class RuntimeRules:
     """Whether it divides only what transformers' plan for the family divides."""
     stretches_positions: bool
     """Whether it lets a text be as long as ``rope_scaling`` allows; otherwise ``max_position_embeddings`` is the limit."""
-    prefill_tokens: int
+    cpu_prefill_tokens: int
     """Prompt tokens in one step."""
+    prefill_tokens: int
+    """The same on a GPU."""
     prefill_tokens_large: int
     """The same on a GPU with at least LARGE_GPU_BYTES."""
+    scored_tokens: int
+    """Of these, how many may have their scores in memory at one time, beside those that get a token."""
     quantizes: bool
     """Whether it computes with quantised weights."""
 
@@ -46,7 +50,7 @@ LARGE_GPU_BYTES = 70 * GIB
 RUNTIMES: Mapping[RuntimeName, RuntimeRules] = {
     # Our own server. The region of a request is a multiple of 256 tokens; a GPU is filled to 0.92 of what a measured step
     # leaves, a pod on the CPU to 0.6 of what is free, and an eighth of either is for the prefix cache. All layers share
-    # one map of places. A step has `max_step_tokens` at most.
+    # one map of places.
     "transformers": RuntimeRules(
         page_tokens=256,
         fills_a_share=False,
@@ -57,8 +61,10 @@ RUNTIMES: Mapping[RuntimeName, RuntimeRules] = {
         shares_kv_heads=False,
         splits_by_plan=True,
         stretches_positions=False,
-        prefill_tokens=512,
-        prefill_tokens_large=512,
+        cpu_prefill_tokens=512,
+        prefill_tokens=2048,
+        prefill_tokens_large=2048,
+        scored_tokens=512,
         quantizes=False,
     ),
     # vLLM: CacheConfig.DEFAULT_BLOCK_SIZE, its hybrid manager of keys and values, `gpu_memory_utilization`, and
@@ -73,8 +79,10 @@ RUNTIMES: Mapping[RuntimeName, RuntimeRules] = {
         shares_kv_heads=True,
         splits_by_plan=False,
         stretches_positions=True,
+        cpu_prefill_tokens=2048,
         prefill_tokens=2048,
         prefill_tokens_large=8192,
+        scored_tokens=0,
         quantizes=True,
     ),
 }
