@@ -1,7 +1,7 @@
 """`POST /v1/chat/completions`."""
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import Field
@@ -15,7 +15,7 @@ from service.api.exchange import Exchange, pieces
 from service.api.messages import Conversation
 from service.api.options import GenerationOptions, at_most
 from service.api.probabilities import TokenTexts, of_chat, of_prompt
-from service.api.reader import reader
+from service.api.reader import reader, reads_special
 from service.engine.request import Generation, Piece, TokenLogprob
 
 
@@ -49,6 +49,9 @@ async def chat_completions(request: Request) -> Response:
         structure=structure,
         defaults=exchange.context.defaults,
     )
+    marks = exchange.context.special_marks
+    if sampling.skip_special_tokens and reads_special(body, marks):
+        sampling = replace(sampling, skip_special_tokens=False, hidden_tokens=marks.others)
     answers = [_Answer(reader(body, text, exchange.context.template)) for _ in range(body.answers)]
     generations = exchange.submit([prompt], sampling, body.answers, "messages", structure)
     if body.stream:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import logs
 from service.api import body, errors, wire
-from service.api.marks import response_template
+from service.api.marks import SpecialMarks, response_template
 from service.api.options import model_defaults
 from service.api.probabilities import TokenTexts
 from service.engine.engine import Engine
@@ -62,6 +62,13 @@ class Context:
     def template(self) -> Mapping[str, Any] | None:
         """How the served model marks thoughts and calls."""
         return response_template(self.engine.model.tokenizer)
+
+    @cached_property
+    def special_marks(self) -> SpecialMarks:
+        model = self.engine.model
+        if self.template is None:
+            return SpecialMarks()
+        return SpecialMarks.of(self.template, model.tokenizer, model.end_tokens)
 
     @cached_property
     def defaults(self) -> dict[str, float]:

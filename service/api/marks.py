@@ -1,7 +1,8 @@
 """Thoughts and tool calls that a model marks in its text, as a response template of transformers describes the marks."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transformers.utils.chat_parsing import ResponseParser
@@ -49,7 +50,7 @@ _HERMES_XML: dict[str, Any] = {
 _MARK, _MARK_CHARACTERS = "<", 64
 
 _THINK = "<think>"
-_CONTENT, _CALLS = "content", "tool_calls"
+_CONTENT, CALLS = "content", "tool_calls"
 _REASONING = ("reasoning_content", "thinking")
 
 
@@ -69,6 +70,37 @@ def response_template(tokenizer: Any) -> Mapping[str, Any] | None:
     return _HERMES if "</think>" in written else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpecialMarks:
+    """What of a template special tokens mark, which a text is told without unless somebody wants them."""
+
+    fields: frozenset[str] = frozenset()
+    others: frozenset[int] = frozenset()
+    """The special tokens that mark nothing."""
+
+    @classmethod
+    def of(cls, template: Mapping[str, Any], tokenizer: Any, end_tokens: Container[int]) -> "SpecialMarks":
+        """``end_tokens`` are no part of a text in any case."""
+        special = {
+            number: token.content
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if token.special and number not in end_tokens
+        }
+        marks = {name: _marks(field) for name, field in template["fields"].items()}
+        return cls(
+            fields=frozenset(name for name, text in marks.items() if any(token in text for token in special.values())),
+            others=frozenset(
+                number for number, token in special.items() if not any(token in text for text in marks.values())
+            ),
+        )
+
+
+def _marks(field: Mapping[str, Any]) -> str:
+    """What opens and closes a field, literals and patterns, as one text in which a literal is found as it is."""
+    marks = (field.get(key) or "" for key in ("open", "open_pattern", "close", "close_pattern"))
+    return "\n".join("\n".join(mark) if isinstance(mark, list) else mark for mark in marks).replace("\\", "")
+
+
 class Marked:
     """Thoughts and calls are marked in the text as a response template of transformers describes.
 
@@ -80,7 +112,7 @@ class Marked:
         self._has_calls = bool(tools)
         if self._marks_known:  # all that a prompt of theirs may begin of an answer
             prompt = _THINK if prompt.rstrip().endswith(_THINK) else ""
-        fields = {name: field for name, field in template["fields"].items() if self._has_calls or name != _CALLS}
+        fields = {name: field for name, field in template["fields"].items() if self._has_calls or name != CALLS}
         self._parser = ResponseParser({**template, "fields": fields}, prefix=prompt, tools=tools)
         opened = [event["field"] for event in self._parser.initial_events if event["type"] == "region_open"]
         closed = sum(event["type"] == "region_close" for event in self._parser.initial_events)
@@ -128,14 +160,14 @@ class Marked:
         field, kind = event["field"], event["type"]
         if kind == "region_open":
             self._region = field
-            if field == _CALLS:
-                self._field, self._space = _CALLS, ""
+            if field == CALLS:
+                self._field, self._space = CALLS, ""
                 self._call, self._call_text = JsonCall(self._calls), ""
         elif kind == "region_close":
             self._region = None
-            if field == _CALLS:
+            if field == CALLS:
                 return self._called(event["value"])
-        elif field == _CALLS:
+        elif field == CALLS:
             self._call_text += event["text"]
             return self._call.add(event["text"])[0]
         elif field == _CONTENT or field in _REASONING:

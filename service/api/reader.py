@@ -5,7 +5,7 @@ from typing import Any
 
 from service.api.calls import CallList, OneCall, Unmarked
 from service.api.delta import AnswerReader, Plain
-from service.api.marks import Marked
+from service.api.marks import CALLS, Marked, SpecialMarks
 from service.api.messages import Conversation
 
 
@@ -19,3 +19,8 @@ def reader(conversation: Conversation, prompt: str, template: Mapping[str, Any] 
     if conversation.offered:
         return Unmarked({tool.function.name for tool in conversation.offered})
     return Plain()
+
+
+def reads_special(conversation: Conversation, marks: SpecialMarks) -> bool:
+    """Whether its reader has to see special tokens."""
+    return not conversation.forced and any(field != CALLS or conversation.offered for field in marks.fields)

@@ -21,7 +21,8 @@ class Answer:
         self.tokens += 1
         stop_token = token if token in self._sampling.stop_token_ids else None
         ends = stop_token is not None or token in self._ends
-        text = self._text.add(token) if not ends or self._sampling.include_stop else ""
+        hidden = token in self._sampling.hidden_tokens or (ends and not self._sampling.include_stop)
+        text = "" if hidden else self._text.add(token)
         if self.tokens > self._sampling.min_tokens:
             text, stop = self._stops.add(text)
             if stop is not None:

@@ -65,6 +65,7 @@ class Sampling:
     stop_token_ids: frozenset[int] = frozenset()
     include_stop: bool = False  # what ended the answer, string or token, is a part of its text
     skip_special_tokens: bool = True  # the text is without them
+    hidden_tokens: frozenset[int] = frozenset()  # the text is without these, too
     ignore_eos: bool = False
     top_logprobs: int | None = None  # None: no logprobs; else so many alternatives, 0 to 20
     prompt_logprobs: int | None = None  # the same for the prompt's tokens

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from local.tiny_model import END_OF_TEXT
+from local.tiny_model import END_OF_TEXT, TURN_START
 from tests.service.server import ServerProcess
 from tests.service.test_api import HELLO, chat, post, streamed
 
@@ -62,6 +62,32 @@ class TestSpecialTokens:
                 with_it, without, unset = (prompt_tokens(path, body, special) for special in (True, False, None))
                 assert with_it == without + 1
                 assert unset == (with_it if default else without)
+        finally:
+            server.close()
+
+    def test_that_mark_thoughts_or_calls_are_seen_by_whoever_reads_these(self, model: Path, tmp_path: Path) -> None:
+        directory = tmp_path / "model"
+        shutil.copytree(model, directory)
+        settings = directory / "tokenizer_config.json"
+        thought = {"open": TURN_START, "close": "</think>", "content": "text"}
+        template = {
+            "start_anchor": "assistant\n",
+            "fields": {"reasoning_content": thought, "content": {"content": "text"}},
+        }
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), "response_template": template}))
+        server = ServerProcess(directory, tmp_path / "log")
+        try:
+            begin, letter, other = (
+                post(server, "/tokenize", {"prompt": text}).json()["tokens"][0]
+                for text in (TURN_START, "a", END_OF_TEXT)
+            )
+            sent = {"messages": HELLO, "seed": 1, "n": 16, "max_tokens": 9, "temperature": 2.0}
+            sent["logit_bias"] = {begin: 100, letter: 100, other: 100}
+            for skipped in (None, False):
+                body = {**sent, "skip_special_tokens": skipped}
+                answers = [one["message"] for one in post(server, "/v1/chat/completions", body).json()["choices"]]
+                assert "a" in "".join(answer.get("reasoning_content", "") for answer in answers)
+                assert (END_OF_TEXT in "".join(answer["content"] for answer in answers)) == (skipped is False)
         finally:
             server.close()
 

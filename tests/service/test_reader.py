@@ -1,18 +1,19 @@
 """What an answer's text means, however it is cut into pieces."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from service.api.delta import AnswerReader
-from service.api.marks import response_template
+from service.api.marks import SpecialMarks, response_template
 from service.api.messages import Conversation
-from service.api.reader import reader
+from service.api.reader import reader, reads_special
 from service.api.tools import structure
 
 HERMES = "{{ '<tool_call>' }}"
@@ -25,6 +26,7 @@ class Tokenizer:
 
     chat_template: str
     response_template: dict[str, Any] | None = None
+    added_tokens_decoder: dict[int, AddedToken] = field(default_factory=dict)
 
 
 WEATHER = {
@@ -142,6 +144,31 @@ def test_template_of_the_models_own() -> None:
     assert [name for name, _ in told(answer, list(text))[2]] == ["weather", "weather"]
     broken = reader(conversation(), "[/INST]", response_template(Tokenizer("", template)))
     assert told(broken, ["Well. ", "[TOOL_CALLS]", "[{"]) == ("Well.[{", "", [])
+
+
+def test_special_tokens_are_wanted_where_they_mark_what_is_looked_for() -> None:
+    template = {
+        "start_anchor": "[/INST]",
+        "fields": {
+            "content": {"content": "text", "close": "</s>"},
+            "thinking": {"open": "[THINK]", "close": "[/THINK]", "content": "text"},
+            "tool_calls": {"open_pattern": r"\[TOOL_CALLS\]", "close_pattern": r"\Z", "content": "json"},
+        },
+    }
+    added = ["</s>", "[TOOL_CALLS]", "[THINK]", "[IMG]"]
+
+    def marks(*special: str) -> SpecialMarks:
+        tokens = {number: AddedToken(text, special=text in special) for number, text in enumerate(added)}
+        tokenizer = Tokenizer("", template, tokens)
+        return SpecialMarks.of(response_template(tokenizer) or {}, tokenizer, end_tokens={0})
+
+    assert marks("</s>") == SpecialMarks()
+    assert marks("[TOOL_CALLS]").fields == {"tool_calls"}
+    assert marks(*added) == SpecialMarks(fields=frozenset({"tool_calls", "thinking"}), others=frozenset({3}))
+    assert reads_special(conversation(), marks("[TOOL_CALLS]"))
+    assert not reads_special(conversation(tools=False), marks("[TOOL_CALLS]"))
+    assert reads_special(conversation(tools=False), marks("[THINK]"))
+    assert not reads_special(conversation(choice="required"), marks(*added))
 
 
 @given(places=st.lists(st.integers(0, 200), max_size=20))
