@@ -7,6 +7,7 @@ from typing import Any
 DEFAULT_PORT = 8000
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
+SWITCH = ("on", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -79,6 +80,8 @@ class Settings:
     """Tokens of prompts that one step computes; by default what keeps the device busy. Fewer are less delay for the others."""
     kv_cache_mib: int | None = _setting(_whole(1), default=None)
     """Memory for keys and values, in MiB (of each process); by default what the weights leave, and no more than can be of use."""
+    cuda_graphs: str = _setting(_one_of(SWITCH), default="on")
+    """Whether a GPU replays the decoding step from a recording; not where the model is divided, or has no paged attention."""
 
     api_keys_file: str | None = _setting(_text, default=None)
     """A file with the keys that clients must send, one per line; without it everybody may use the server."""

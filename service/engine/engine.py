@@ -15,7 +15,8 @@ from enum import Enum
 import torch
 
 from service.engine.answer import Answer
-from service.engine.model import LanguageModel, device_type
+from service.engine.graphs import cuda_recorder
+from service.engine.model import LanguageModel, device_type, records
 from service.engine.pace import Pace
 from service.engine.ranks import Ranks
 from service.engine.request import (
@@ -209,6 +210,8 @@ class Engine:
         runner = Runner(model.network, cache, model.shapes, announce=ranks.tell)
         self._report("warming up")
         model.warm_up(runner, scheduler)
+        if records(settings):
+            runner.record(settings.max_running_requests, cuda_recorder, self._report)
         self._metrics.loaded(model.context_tokens)
         self._model, self._scheduler = model, scheduler
         with self._changed:
@@ -257,12 +260,15 @@ class Engine:
         self._tell(told)
 
     def _compute(self, scheduler: Scheduler, runner: Runner, turns: list[Turn]) -> list[tuple[_Job, Piece]]:
-        scored: list[tuple[_Job, list[TokenLogprob]]] = []
+        failed: dict[_Job, Exception] = {}
 
         def tell(turn: Turn, rows: torch.Tensor) -> None:
             job = self._by_sequence[turn.sequence]
             tokens = [turn.sequence.tokens[place] for place in turn.scored]
-            scored.append((job, logprobs(rows, tokens, job.generation.sampling.prompt_logprobs or 0)))
+            try:
+                job.prompt_logprobs += logprobs(rows, tokens, job.generation.sampling.prompt_logprobs or 0)
+            except Exception as error:  # of this request alone: the step itself has been computed
+                failed[job] = error
 
         try:
             drawing, scores = runner.run(turns, tell)
@@ -276,18 +282,18 @@ class Engine:
             runner.check()
             return [self._fail(self._by_sequence[turns[0].sequence], error, runner)]
         scheduler.advance(turns)
-        for job, found in scored:
-            job.prompt_logprobs += found
-        whole = [self._end_prompt(self._by_sequence[turn.sequence]) for turn in turns if turn.sequence.whole]
+        whole = [self._by_sequence[turn.sequence] for turn in turns if turn.sequence.whole]
         jobs = [self._by_sequence[turn.sequence] for turn in drawing]
-        if not jobs:
-            return whole
-        choices = choose(scores, [job.chooser for job in jobs])
+        choices = choose(scores, [job.chooser for job in jobs]) if jobs else []
         now = time.monotonic()
-        return whole + [
+        told = [self._fail(job, error, runner) for job, error in failed.items()]
+        told += [self._end_prompt(job) for job in whole if job not in failed]
+        told += [
             self._fail(job, choice, runner) if isinstance(choice, Exception) else self._add(job, choice, now, runner)
             for job, choice in zip(jobs, choices, strict=True)
+            if job not in failed
         ]
+        return told
 
     def _add(self, job: _Job, choice: Choice, now: float, runner: Runner) -> tuple[_Job, Piece]:
         """The token that was chosen, in the answer and in the metrics."""

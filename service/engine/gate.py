@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from service.engine import attention, varlen
+from service.engine import attention, linear, varlen
 from service.engine.attention import ARGUMENT, Shapes
 from service.engine.kv_cache import KvCache
 from service.engine.runner import Runner
@@ -35,8 +35,10 @@ class UnsupportedModelError(ValueError):
 
 
 @torch.inference_mode()
-def check(network: Any) -> Shapes:
+def check(network: Any, *, divided: bool = False) -> Shapes:
     """Leaves the network with packed attention, and returns what its layers keep.
+
+    On a CPU its linear layers have reordered weights from then on, if that changes nothing and it is not ``divided``.
 
     Raises:
         UnsupportedModelError: it computes something else than the architecture does.
@@ -62,6 +64,7 @@ def check(network: Any) -> Shapes:
         shapes = _shapes(network)
     except Exception as error:
         raise _failed(name, error) from error
+    compared = not divided and linear.can_reorder(network) and _reordered(network, shapes, texts, wanted)
     if varlen.available(network.device, shapes):
         shapes.paged = True
         try:
@@ -69,9 +72,21 @@ def check(network: Any) -> Shapes:
         except UnsupportedModelError as error:
             log.warning("%s; its parts are computed one by one instead of by the paged kernel", error)
             shapes.paged = False
-    if not shapes.paged:
+    if not compared and not shapes.paged:
         _compare(network, shapes, texts, wanted)
     return shapes
+
+
+def _reordered(network: Any, shapes: Shapes, texts: list[list[int]], wanted: torch.Tensor) -> bool:
+    """Reorders its weights, and leaves them so if that changes nothing."""
+    linear.reorder(network)
+    try:
+        _compare(network, shapes, texts, wanted)
+    except UnsupportedModelError as error:
+        log.warning("%s; its weights stay as they lie in its files", error)
+        linear.restore(network)
+        return False
+    return True
 
 
 def _compare(network: Any, shapes: Shapes, texts: list[list[int]], wanted: torch.Tensor) -> None:

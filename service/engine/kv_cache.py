@@ -40,6 +40,7 @@ class KvCache:
     """Places for ``region_tokens`` tokens of running sequences, none longer than ``context_tokens``, and ``page_count`` pages.
 
     ``copies`` are to be carried out in their order before anything else is written; whoever does so empties the list.
+    ``longest``: places that a sequence has at most, in whole regions of the smallest size.
 
     Raises:
         ValueError: a sequence as long as the context would not fit.
@@ -49,9 +50,9 @@ class KvCache:
         self, *, region_tokens: int, page_count: int, context_tokens: int, smallest_region: int = SMALLEST_REGION
     ) -> None:
         self.smallest_region = smallest_region
-        self._longest = -(-context_tokens // smallest_region) * smallest_region
-        if region_tokens < self._longest:
-            raise ValueError(f"{region_tokens} places for keys and values are less than the context's {self._longest}")
+        self.longest = -(-context_tokens // smallest_region) * smallest_region
+        if region_tokens < self.longest:
+            raise ValueError(f"{region_tokens} places for keys and values are less than the context's {self.longest}")
         self._regions = Regions(region_tokens)
         self._pages = PrefixPages(page_count)
         self._pages_start = region_tokens
@@ -144,7 +145,7 @@ class KvCache:
     def _size(self, tokens: int) -> int:
         """The smallest of the sizes that holds so many: they double, up to the context."""
         doublings = max(0, (tokens - 1) // self.smallest_region).bit_length()
-        return min(self.smallest_region << doublings, self._longest)
+        return min(self.smallest_region << doublings, self.longest)
 
     def _place(self, page: int) -> int:
         return self._pages_start + page * PAGE_TOKENS

@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from service.engine import division, gate, memory
+from service.engine import division, gate, graphs, memory
 from service.engine.attention import Shapes
 from service.engine.grammar import Grammars
 from service.engine.kv_cache import KvCache
@@ -75,7 +75,7 @@ class LanguageModel:
             network.to(device)  # where each rank's part already is
         ranks.meet()
         report("comparing the packed forward pass with transformers' own")
-        shapes = gate.check(network)
+        shapes = gate.check(network, divided=ranks.several)
         end_tokens = _end_tokens(network.generation_config, tokenizer)
         report("preparing grammars for the vocabulary")
         return cls(
@@ -122,6 +122,8 @@ class LanguageModel:
             free, share = settings.kv_cache_mib * MEBIBYTE, 1.0
         elif self.device.type == "cuda":
             free, share = memory.available(self.device) - self._activation_bytes(step_tokens), memory.CUDA_SHARE
+            if records(settings):
+                free -= graphs.reserved_bytes(settings.max_running_requests, self.vocabulary, self.shapes.dtype)
         else:
             free, share = memory.available(self.device) // self.ranks.count, memory.CPU_SHARE
         region_tokens, page_count = memory.plan(
@@ -184,6 +186,11 @@ def device_type(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
+
+
+def records(settings: Settings) -> bool:
+    """Whether the decoding step is to be recorded: ranks would all have to, or their exchanges would not fit together."""
+    return settings.cuda_graphs == "on" and settings.tensor_parallel == 1
 
 
 def _end_tokens(generation: GenerationConfig, tokenizer: Any) -> frozenset[int]:

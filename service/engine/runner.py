@@ -7,6 +7,7 @@ import torch
 
 from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Part, Shapes, Step
 from service.engine.batch import Batch, Order, Span, Wipe
+from service.engine.graphs import Graphs, Record, Table
 from service.engine.kv_cache import Copy, KvCache, Lease
 from service.engine.scheduler import Turn
 from service.engine.varlen import Paged
@@ -33,6 +34,7 @@ class Runner:
         self._announce = announce
         self._device: torch.device = network.device
         self._paged = shapes.paged
+        self._graphs: Graphs | None = None
         # Zeros, for places that hold nothing yet are read (and weighted with 0); the system gives memory when they are used.
         self._layers: list[Layer] = [
             (
@@ -41,6 +43,17 @@ class Runner:
             )
             for _, (keys, values) in sorted(shapes.layers.items())
         ]
+
+    @torch.inference_mode()
+    def record(self, most: int, make: Callable[[], Record], report: Callable[[str], None]) -> None:
+        """Records the step in which up to ``most`` sequences compute a token each, where a paged kernel computes it.
+
+        Nothing may be in the cache yet.
+        """
+        cache = self._cache
+        if self._paged:
+            table = Table(page=cache.smallest_region, places=cache.region_tokens, longest=cache.longest)
+            self._graphs = Graphs(self._forward, table, most=most, device=self._device, record=make(), report=report)
 
     def run(self, turns: list[Turn], tell: Tell = lambda *_: None) -> tuple[list[Turn], torch.Tensor]:
         """Computes the turns; returns those that draw a token, and (their number, vocabulary) scores in float32.
@@ -83,6 +96,8 @@ class Runner:
     @torch.inference_mode()
     def _compute(self, spans: Sequence[Span]) -> torch.Tensor:
         """The scores of those that draw, and after them those that tell of tokens which are there."""
+        if self._graphs is not None and (recorded := self._graphs.run(spans)) is not None:
+            return recorded
         ids: list[int] = []
         positions: list[int] = []
         places: list[int] = []
@@ -96,13 +111,28 @@ class Runner:
             places.extend(range(span.place + span.before, span.place + end))
             if span.draws:
                 rows.append(len(ids) - 1)
-        step = Step(layers=self._layers, places=self._tensor(places), parts=self._parts(spans))
+        return self._forward(
+            self._tensor(ids),
+            self._tensor(positions),
+            self._tensor(places),
+            self._parts(spans),
+            self._tensor(rows + told),
+        )
+
+    def _forward(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        places: torch.Tensor,
+        parts: Sequence[Part],
+        kept: torch.Tensor,
+    ) -> torch.Tensor:
         result = self._network(
-            input_ids=self._tensor(ids)[None],
-            position_ids=self._tensor(positions)[None],
+            input_ids=tokens[None],
+            position_ids=positions[None],
             use_cache=False,
-            logits_to_keep=self._tensor(rows + told),
-            **{ARGUMENT: step},
+            logits_to_keep=kept,
+            **{ARGUMENT: Step(layers=self._layers, places=places, parts=parts)},
         )
         scores: torch.Tensor = result.logits[0]
         return scores

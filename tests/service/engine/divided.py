@@ -26,7 +26,7 @@ def answer(directory: str, prompts: list[list[int]], count: int, ranks: Ranks) -
     config = AutoConfig.from_pretrained(directory)
     options = division.loading_options(config, ranks)
     made: Any = AutoModelForCausalLM.from_pretrained(directory, config=config, dtype="float32", **options)
-    packed = Packed.of(made.eval())
+    packed = Packed.of(made.eval(), divided=ranks.several)
     if ranks.rank:
         cache = KvCache(region_tokens=REGION_TOKENS, page_count=PAGES, context_tokens=CONTEXT, smallest_region=16)
         runner = Runner(packed.network, cache, packed.shapes)

@@ -11,6 +11,7 @@ import transformers
 from service.engine import gate
 from service.engine.attention import Shapes
 from service.engine.batch import Order
+from service.engine.graphs import Record
 from service.engine.kv_cache import KvCache
 from service.engine.request import Sampling
 from service.engine.runner import Runner, Tell
@@ -94,8 +95,8 @@ class Packed:
     shapes: Shapes
 
     @classmethod
-    def of(cls, made: Any) -> "Packed":
-        return cls(network=made, shapes=gate.check(made))
+    def of(cls, made: Any, *, divided: bool = False) -> "Packed":
+        return cls(network=made, shapes=gate.check(made, divided=divided))
 
     def run(
         self,
@@ -112,13 +113,16 @@ class Packed:
         announce: Callable[[Order], None] = lambda _: None,
         scored: Tokens[bool] = (),
         tell: Tell = lambda *_: None,
+        record: Record | None = None,
     ) -> list[Sequence]:
         """The sequences with their answers; one request arrives ``every`` so many steps (0: all at once).
 
-        ``scored``: of whose prompts the scores go to ``tell``.
+        ``scored``: of whose prompts the scores go to ``tell``; ``record``: the decoding step is recorded with it.
         """
         cache = KvCache(region_tokens=region_tokens, page_count=page_count, context_tokens=CONTEXT, smallest_region=16)
         runner = Runner(self.network, cache, self.shapes, announce=announce)
+        if record is not None:
+            runner.record(max_running, lambda: record, lambda _: None)
         scheduler = Scheduler(cache, max_running=max_running, step_tokens=step_tokens, chunk_tokens=chunk_tokens)
         greedy = Sampling(max_tokens=answer, temperature=0)
         sequences = [

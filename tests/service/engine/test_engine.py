@@ -26,6 +26,7 @@ from service.engine.request import (
     Sampling,
 )
 from service.engine.runner import Runner
+from service.engine.scheduler import Sequence, Turn
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -183,13 +184,16 @@ def test_prompt_alone_has_its_logprobs_and_is_counted(engine: Engine, metrics: M
 
 def test_prompt_whose_scores_are_no_numbers_fails_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Runner.run
+    computed: list[tuple[Sequence, int]] = []
 
-    def poisoned(self: Runner, turns: Any, tell: Any) -> Any:
+    def poisoned(self: Runner, turns: list[Turn], tell: Any) -> Any:
+        computed.extend((turn.sequence, turn.start) for turn in turns)
         return real(self, turns, lambda turn, rows: tell(turn, rows * float("nan")))
 
     monkeypatch.setattr(Runner, "run", poisoned)
     failed = failing(engine, ([5] * 20, Sampling(max_tokens=5, prompt_logprobs=1)))
     assert (failed.finish_reason, failed.error) == ("error", "ValueError: the model's scores are not numbers")
+    assert len(computed) == len(set(computed))  # their step is not computed again without it
 
 
 SCHEMA = {

@@ -7,6 +7,7 @@ import torch
 import transformers
 
 from service.engine import attention, gate
+from service.engine.linear import ReorderedLinear
 from tests.service.engine.networks import ARCHITECTURES, network
 
 
@@ -47,3 +48,41 @@ def test_network_that_breaks_is_refused_with_what_it_says(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_passes(dtype: torch.dtype) -> None:
     assert gate.check(network("qwen3").to(dtype)).dtype is dtype
+
+
+def reordered(made: torch.nn.Module) -> int:
+    return sum(isinstance(module, ReorderedLinear) for module in made.modules())
+
+
+def test_weights_are_reordered_for_the_processor() -> None:
+    made = network("qwen3")
+    linear = sum(type(module) is torch.nn.Linear for module in made.modules())
+    gate.check(made)
+    assert reordered(made) == linear > 0
+
+
+def test_weights_stay_where_reordering_changes_something(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = network("qwen3")
+    before = {name: weight.clone() for name, weight in made.state_dict().items()}
+    monkeypatch.setattr(
+        ReorderedLinear, "forward", lambda self, rows: rows.new_zeros(*rows.shape[:-1], self.out_features)
+    )
+    gate.check(made)
+    assert reordered(made) == 0
+    after = made.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+    assert "its weights stay as they lie in its files" in caplog.text
+
+
+def test_network_whose_code_wants_a_layers_weight_keeps_it() -> None:
+    made = network("qwen3")
+
+    def asks(*_: object) -> None:
+        made.lm_head.weight  # noqa: B018
+
+    made.model.norm.register_forward_hook(asks)
+    gate.check(made)
+    assert reordered(made) == 0
