@@ -12,6 +12,7 @@ from typing import Literal
 from bench.processes import BenchError, Group
 
 CacheKind = Literal["static", "dynamic"]
+Layers = Literal["transformers", "engine"]  # whose linear layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +65,11 @@ class RawLoop(Group):
 
 
 @contextmanager
-def looping(model: Path, dtype: str, log: Path) -> Iterator[RawLoop]:
+def looping(model: Path, dtype: str, log: Path, layers: Layers = "transformers") -> Iterator[RawLoop]:
     """The loop, with the model loaded, while the block runs."""
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.raw_loop", str(model), dtype],
+            [sys.executable, "-m", "bench.raw_loop", str(model), dtype, layers],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

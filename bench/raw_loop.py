@@ -1,4 +1,6 @@
-"""The bound: the model's own forward passes in a loop, with nothing around them. `python -m bench.raw_loop MODEL DTYPE`.
+"""The model's own forward passes in a loop, with nothing around them. `python -m bench.raw_loop MODEL DTYPE LAYERS`.
+
+LAYERS: `transformers` for its linear layers, `engine` for those that our engine has in their place.
 
 Reads a job a line from standard input, writes its figures as a line to standard output. A process of its own, and one thread:
 where two threads compute, each is slower.
@@ -15,7 +17,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, StaticCache
 
-from bench.raw import Figures, Job
+from bench.raw import Figures, Job, Layers
+from service.engine import linear
 
 SEED = 3
 
@@ -23,8 +26,10 @@ SEED = 3
 class RawLoop:
     """A loaded model."""
 
-    def __init__(self, model: str, dtype: str) -> None:
+    def __init__(self, model: str, dtype: str, layers: Layers = "transformers") -> None:
         self._network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+        if layers == "engine":
+            linear.reorder(self._network)
 
     @torch.inference_mode()
     def run(self, job: Job) -> Figures:
@@ -65,12 +70,12 @@ class RawLoop:
         return times
 
 
-def main(model: str, dtype: str) -> None:
-    loop = RawLoop(model, dtype)
+def main(model: str, dtype: str, layers: Layers) -> None:
+    loop = RawLoop(model, dtype, layers)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         print(json.dumps(asdict(loop.run(Job(**json.loads(line))))), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:4])  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 NAME = "packed"  # the `attn_implementation` of models that the engine runs
 ARGUMENT = "packed"  # the keyword through which a model's forward passes a step on to its layers
@@ -215,16 +215,11 @@ def _forward(
     return packed.attend(index, query[0], key[0], value[0], scores)[None], None
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    """The parts of a step know what is hidden."""
-
-
 def _bias(hidden: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, float("-inf"))
 
 
 def register() -> None:
-    """Makes ``attn_implementation="packed"`` known to transformers."""
+    """Makes ``attn_implementation="packed"`` known to transformers, which then makes no masks: a step's parts know what is hidden."""
     forward: Callable[..., Any] = _forward
     AttentionInterface.register(NAME, forward)
-    AttentionMaskInterface.register(NAME, _no_mask)

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bench import model
 from bench.measures.setting import prompts
-from bench.raw import CacheKind, Job
+from bench.raw import CacheKind, Job, Layers
 from bench.raw_loop import RawLoop
 
 
@@ -35,9 +35,11 @@ def test_no_answer_ends_before_its_length(directory: Path) -> None:
     assert (scores.amax(-1) > 0).all()
 
 
-@pytest.mark.parametrize("cache", ["static", "dynamic"])
-def test_raw_loop_computes_what_generate_computes(directory: Path, cache: CacheKind) -> None:
-    loop = RawLoop(str(directory), "float32")
+@pytest.mark.parametrize(
+    ("cache", "layers"), [("static", "transformers"), ("dynamic", "transformers"), ("static", "engine")]
+)
+def test_raw_loop_computes_what_generate_computes(directory: Path, cache: CacheKind, layers: Layers) -> None:
+    loop = RawLoop(str(directory), "float32", layers)
     words = torch.randint(model.VOCABULARY, (3, 20), generator=torch.Generator().manual_seed(1))
     job = Job(cache=cache, batch=3, prompt_tokens=20, output_tokens=12)
     network: Any = AutoModelForCausalLM.from_pretrained(directory)

@@ -10,7 +10,7 @@ import pytest
 from bench import server
 from bench.client import Outcome, Target
 from bench.drive import run
-from bench.measures import prefix
+from bench.measures import context, prefix
 from bench.measures.setting import Report, Samples, Setting, prompts
 from bench.measures.streams import Streams, gaps
 from bench.processes import BenchError
@@ -35,9 +35,14 @@ def test_reached_is_the_ratio_of_medians_over_the_faster_raw_loop() -> None:
 
 
 def test_growth_is_set_beside_that_of_the_raw_loop() -> None:
-    steps = {"ours: step at 500 tokens": 2.0, "ours: step at 4000 tokens": 5.0, "raw: step at 500 tokens": 1.0}
-    samples = {name: [value] for name, value in (steps | {"raw: step at 4000 tokens": 2.0}).items()}
-    assert row("decode step").reached(samples).value == 1.25
+    steps = {"ours": (2.0, 5.0), "raw": (1.0, 2.0), "raw, the engine's linear layers": (1.0, 2.5)}
+    samples = {
+        context.step(who, tokens): [seconds]
+        for who, both in steps.items()
+        for tokens, seconds in zip((context.SHORT_TOKENS, context.LONG_TOKENS), both, strict=True)
+    }
+    assert row("static cache and transformers' own").reached(samples).value == 1.25
+    assert row("static cache and the engine's").reached(samples).value == 1.0
 
 
 @pytest.mark.parametrize(
