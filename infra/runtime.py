@@ -45,8 +45,8 @@ class Runtime:
     @classmethod
     def of(cls, *, workload: Workload, model: Model, source: ModelSource, lifecycle: Lifecycle) -> "Runtime":
         match model.runtime:
-            case TransformersRuntime():
-                return _transformers(workload, model, source, lifecycle)
+            case TransformersRuntime() as ours:
+                return _transformers(workload, model, ours, source, lifecycle)
             case VllmRuntime() as vllm:
                 return _vllm(workload, model, vllm, source, lifecycle)
 
@@ -57,7 +57,9 @@ def keys_of(text: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def _transformers(workload: Workload, model: Model, source: ModelSource, lifecycle: Lifecycle) -> Runtime:
+def _transformers(
+    workload: Workload, model: Model, ours: TransformersRuntime, source: ModelSource, lifecycle: Lifecycle
+) -> Runtime:
     server, keys = model.server, not isinstance(model.api_keys, NoKeys)
     environment = {
         "MODEL": source.model,
@@ -76,6 +78,8 @@ def _transformers(workload: Workload, model: Model, source: ModelSource, lifecyc
         environment["MODEL_REVISION"] = source.revision
     if model.gpus.count > 1:
         environment["TENSOR_PARALLEL"] = str(model.gpus.count)
+    if ours.enforce_eager:
+        environment["CUDA_GRAPHS"] = "off"
     if server.max_model_len is not None:
         environment["MAX_MODEL_LEN"] = str(server.max_model_len)
     if keys:

@@ -156,22 +156,26 @@ class Part(Protocol):
 
 @dataclass(kw_only=True)
 class Step:
-    """One packed row: where its keys and values go, and what attends to what."""
+    """One packed row: where its keys and values go, and what attends to what.
+
+    Tokens that have no place only fill the row up: nothing of them is kept, and nobody reads what becomes of them.
+    """
 
     layers: list[Layer]
-    places: torch.Tensor  # (tokens,)
+    places: torch.Tensor  # of the first tokens
     parts: Sequence[Part]
 
     def attend(
         self, index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
     ) -> torch.Tensor:
         """(heads, tokens, size) each, to (tokens, heads, size)."""
-        layer = self.layers[index]
+        layer, count = self.layers[index], len(self.places)
         for held, new in zip(layer, (key, value), strict=True):
-            held.index_copy_(0, self.places, new.transpose(0, 1))
+            held.index_copy_(0, self.places, new[:, :count].transpose(0, 1))
         output = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
         for part in self.parts:
             part.attend(output, query, layer, scores)
+        output[count:] = 0
         return output
 
 
@@ -183,6 +187,7 @@ class Shapes:
     dtype: torch.dtype = torch.float32
     plain: bool = True  # no layer has a softcap or sinks
     paged: bool = False  # a step is computed by a paged kernel
+    reordered: bool = False  # the linear layers' weights are, see :mod:`service.engine.linear`
 
     def attend(
         self, index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
@@ -220,6 +225,6 @@ def _bias(hidden: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def register() -> None:
-    """Makes ``attn_implementation="packed"`` known to transformers, which then makes no masks: a step's parts know what is hidden."""
+    """Makes ``attn_implementation="packed"`` known to transformers, which makes no masks for it: parts know what is hidden."""
     forward: Callable[..., Any] = _forward
     AttentionInterface.register(NAME, forward)

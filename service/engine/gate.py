@@ -64,7 +64,8 @@ def check(network: Any, *, divided: bool = False) -> Shapes:
         shapes = _shapes(network)
     except Exception as error:
         raise _failed(name, error) from error
-    compared = not divided and linear.can_reorder(network) and _reordered(network, shapes, texts, wanted)
+    if not divided and linear.can_reorder(network):
+        _reorder(network, shapes, texts, wanted)
     if varlen.available(network.device, shapes):
         shapes.paged = True
         try:
@@ -72,21 +73,24 @@ def check(network: Any, *, divided: bool = False) -> Shapes:
         except UnsupportedModelError as error:
             log.warning("%s; its parts are computed one by one instead of by the paged kernel", error)
             shapes.paged = False
-    if not compared and not shapes.paged:
+    if not (shapes.reordered or shapes.paged):
         _compare(network, shapes, texts, wanted)
     return shapes
 
 
-def _reordered(network: Any, shapes: Shapes, texts: list[list[int]], wanted: torch.Tensor) -> bool:
+def _reorder(network: Any, shapes: Shapes, texts: list[list[int]], wanted: torch.Tensor) -> None:
     """Reorders its weights, and leaves them so if that changes nothing."""
-    linear.reorder(network)
     try:
+        linear.reorder(network)
+        shapes.reordered = True
         _compare(network, shapes, texts, wanted)
-    except UnsupportedModelError as error:
+    except (
+        UnsupportedModelError,
+        RuntimeError,
+    ) as error:  # the second is oneDNN's, where it has no such kernel after all
         log.warning("%s; its weights stay as they lie in its files", error)
         linear.restore(network)
-        return False
-    return True
+        shapes.reordered = False
 
 
 def _compare(network: Any, shapes: Shapes, texts: list[list[int]], wanted: torch.Tensor) -> None:

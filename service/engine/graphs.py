@@ -26,7 +26,7 @@ PROBE_SEED = 21
 
 
 class Forward(Protocol):
-    """A forward pass: (rows,) tokens, positions and places, what attends to what, and the rows whose scores are wanted."""
+    """A forward pass: (tokens,) tokens, positions and places, what attends to what, and the rows whose scores are wanted."""
 
     def __call__(
         self,

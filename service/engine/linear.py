@@ -4,6 +4,7 @@ torch multiplies by weights as they lie in the file: float32 by MKL, bfloat16 by
 the few rows of a decoding step that takes, on the processors tried, up to four times as long.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,6 +12,29 @@ import torch
 from torch import nn
 
 Layer = TypeVar("Layer", bound=nn.Module)
+
+# oneDNN makes a kernel for each number of rows, in a millisecond, and keeps a thousand of them, of 0.7 MB each (measured). So
+# rows are multiplied in these numbers only, which are as near to each other as the time of a few rows more is felt; beyond the
+# last, in multiples of the step below.
+_NUMBERS: tuple[int, ...] = (
+    1,
+    2,
+    3,
+    4,
+    6,
+    *range(8, 32, 4),
+    *range(32, 64, 8),
+    *range(64, 128, 16),
+    *range(128, 513, 32),
+)
+_LARGE_STEP = 64
+
+
+def rounded(rows: int) -> int:
+    """The least number of rows, not less than ``rows``, for which there shall be kernels."""
+    if rows > _NUMBERS[-1]:
+        return -(-rows // _LARGE_STEP) * _LARGE_STEP
+    return _NUMBERS[bisect_left(_NUMBERS, rows)]
 
 
 class ReorderedLinear(nn.Module):

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from service.engine import linear
 from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Part, Shapes, Step
 from service.engine.batch import Batch, Order, Span, Wipe
 from service.engine.graphs import Graphs, Record, Table
@@ -33,7 +34,7 @@ class Runner:
         self._cache = cache
         self._announce = announce
         self._device: torch.device = network.device
-        self._paged = shapes.paged
+        self._paged, self._reordered = shapes.paged, shapes.reordered
         self._graphs: Graphs | None = None
         # Zeros, for places that hold nothing yet are read (and weighted with 0); the system gives memory when they are used.
         self._layers: list[Layer] = [
@@ -111,13 +112,15 @@ class Runner:
             places.extend(range(span.place + span.before, span.place + end))
             if span.draws:
                 rows.append(len(ids) - 1)
-        return self._forward(
-            self._tensor(ids),
-            self._tensor(positions),
+        kept = rows + told
+        scores = self._forward(
+            self._tensor(self._filled(ids)),
+            self._tensor(self._filled(positions)),
             self._tensor(places),
             self._parts(spans),
-            self._tensor(rows + told),
+            self._tensor(self._filled(kept)),
         )
+        return scores[: len(kept)]
 
     def _forward(
         self,
@@ -155,6 +158,11 @@ class Runner:
         for layer in self._layers:
             for part in layer:
                 part.index_copy_(0, into, part.index_select(0, moves))
+
+    def _filled(self, numbers: list[int]) -> list[int]:
+        """As many as there are kernels for: the last one is repeated."""
+        missing = linear.rounded(len(numbers)) - len(numbers) if self._reordered and numbers else 0
+        return numbers + numbers[-1:] * missing
 
     def _parts(self, spans: Sequence[Span]) -> Sequence[Part]:
         if not self._paged:

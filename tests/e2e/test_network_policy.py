@@ -190,6 +190,14 @@ def test_ingress_by_address(cluster: Cluster) -> None:
     cluster.expect(works=[(STRANGER, SERVER_POD), (AWAY_FRIEND, SERVER_POD)], fails=[(FRIEND, SERVER_POD)])
 
 
+def test_addresses_of_ipv6_let_nobody_of_ipv4_in(cluster: Cluster) -> None:
+    every_v6: Spec = {"ipBlock": {"cidr": "::/0", "except": ["fd00::/8"]}}
+    cluster.policy(ingress({"from": [every_v6]}))
+    cluster.expect(works=[], fails=[(FRIEND, SERVER_POD)])
+    cluster.policy(ingress({"from": [every_v6, {"ipBlock": {"cidr": "0.0.0.0/0"}}]}))
+    cluster.expect(works=[(FRIEND, SERVER_POD)], fails=[])
+
+
 @pytest.mark.parametrize(
     ("ports", "opened", "closed"),
     [

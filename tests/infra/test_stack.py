@@ -14,6 +14,7 @@ from infra.workload import Workload
 
 Mapping = dict[str, Any]
 Deploy = Callable[[Mapping], Any]
+VLLM: Mapping = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
 NODE_DISK_CLAIM = node_disk_claim(
     NodeDiskWeights(path="/disk/m", node="n"), Workload(namespace="llm", name="chat", served_model="chat")
 )
@@ -218,7 +219,7 @@ def test_gpus_are_asked_for_only_where_configured(deploy: Deploy, sound: Mapping
     assert environment(on_cpu)["DEVICE"] == "cpu"
     sound["gpu_pools"] = {"big": {"gpu": "H100-80GB", "total": 8, "node_selector": {"gpu": "h100"}}}
     sound["models"]["chat"]["gpus"] = {"count": 2, "pool": "big"}
-    sound["models"]["chat"]["runtime"] = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
+    sound["models"]["chat"]["runtime"] = VLLM
     on_gpus = deploy(sound).only("Deployment")
     assert container(on_gpus)["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert container(on_gpus)["resources"]["requests"]["nvidia.com/gpu"] == "2"
@@ -238,6 +239,16 @@ def test_our_server_divides_a_model_among_several_gpus(deploy: Deploy, sound: Ma
     assert environment(deployment)["TENSOR_PARALLEL"] == "2"
     assert container(deployment)["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container(deployment)["volumeMounts"]
+
+
+def test_cuda_graphs_are_left_out_of_either_runtime_by_the_same_key(deploy: Deploy, sound: Mapping) -> None:
+    sound["gpu_pools"] = {"big": {"gpu": "H100-80GB", "total": 8}}
+    sound["models"]["chat"]["gpus"] = {"count": 1, "pool": "big"}
+    assert "CUDA_GRAPHS" not in environment(deploy(sound).only("Deployment"))
+    sound["models"]["chat"]["runtime"] = {"kind": "transformers", "enforce_eager": True}
+    assert environment(deploy(sound).only("Deployment"))["CUDA_GRAPHS"] == "off"
+    sound["models"]["chat"]["runtime"] = {**VLLM, "enforce_eager": True}
+    assert "--enforce-eager" in container(deploy(sound).only("Deployment"))["command"]
 
 
 @pytest.mark.parametrize(("strategy", "resource"), [("mixed", "nvidia.com/mig-1g.10gb"), ("single", "nvidia.com/gpu")])

@@ -16,12 +16,16 @@ from infra.config.schema.names import (
     labels,
 )
 
+ENFORCE_EAGER = "whether CUDA graphs are left out: a quicker start, a slower answer"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformersRuntime:
     """This project's own server."""
 
     TAG: ClassVar[str] = "transformers"
+
+    enforce_eager: bool = key(ENFORCE_EAGER, default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,7 @@ class VllmRuntime:
         "the share of the GPU's memory that vLLM takes", default=0.9, minimum=0.1, maximum=0.98
     )
     prefix_caching: bool = key("whether common beginnings of prompts are computed once", default=True)
-    enforce_eager: bool = key("whether CUDA graphs are left out: a quicker start, a slower answer", default=False)
+    enforce_eager: bool = key(ENFORCE_EAGER, default=False)
     tool_call_parser: str | None = key("vLLM's parser of tool calls for the model", default=None)
     reasoning_parser: str | None = key("vLLM's parser of reasoning for the model", default=None)
 

@@ -29,6 +29,10 @@ COLLECTIVES_BYTES = GIB * 5 // 4
 # and transformers 5.23 (425 MiB of it anonymous memory).
 CPU_PROCESS_BYTES = 768 * MIB
 
+# oneDNN's kernels for our server's linear layers, one for each shape and number of rows: 0.7 MB each, for six shapes of a layer and
+# the numbers of rows up to 544 (see service/engine/linear.py).
+CPU_KERNELS_BYTES = 128 * MIB
+
 # One row of scores becomes: the scores as float32, probabilities as float32, and where the nucleus needs it the sorted
 # scores (float32) with their places (int64); besides the scores in the model's own format.
 SAMPLER_BYTES_PER_SCORE = 4 + 4 + 4 + 8
@@ -153,7 +157,7 @@ def _network_bytes(replica: Replica) -> int:
 def overhead_bytes(replica: Replica) -> int:
     """Bytes that are taken beside weights, cache and intermediate results."""
     if replica.gpus == 0:
-        return CPU_PROCESS_BYTES + _second_embedding_bytes(replica)
+        return CPU_PROCESS_BYTES + CPU_KERNELS_BYTES + _second_embedding_bytes(replica)
     return LIBRARIES_BYTES + GRAPHS_BYTES + (COLLECTIVES_BYTES if replica.gpus > 1 else 0)
 
 
