@@ -29,8 +29,8 @@ COLLECTIVES_BYTES = GIB * 5 // 4
 # and transformers 5.23 (425 MiB of it anonymous memory).
 CPU_PROCESS_BYTES = 768 * MIB
 
-# oneDNN's kernels for our server's linear layers, one for each shape and number of rows: 0.7 MB each, for six shapes of a layer and
-# the numbers of rows up to 544 (see service/engine/linear.py).
+# oneDNN's kernels for our server's linear layers, one for each shape and number of rows: 0.7 MB each, for a layer's six
+# shapes and the numbers of rows up to 544 (see service/engine/linear.py).
 CPU_KERNELS_BYTES = 128 * MIB
 
 # One row of scores becomes: the scores as float32, probabilities as float32, and where the nucleus needs it the sorted
