@@ -84,10 +84,7 @@ def _reorder(network: Any, shapes: Shapes, texts: list[list[int]], wanted: torch
         linear.reorder(network)
         shapes.reordered = True
         _compare(network, shapes, texts, wanted)
-    except (
-        UnsupportedModelError,
-        RuntimeError,
-    ) as error:  # the second is oneDNN's, where it has no such kernel after all
+    except (UnsupportedModelError, RuntimeError) as error:  # RuntimeError: oneDNN has no such kernel after all
         log.warning("%s; its weights stay as they lie in its files", error)
         linear.restore(network)
         shapes.reordered = False

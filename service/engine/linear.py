@@ -16,17 +16,8 @@ Layer = TypeVar("Layer", bound=nn.Module)
 # oneDNN makes a kernel for each number of rows, in a millisecond, and keeps a thousand of them, of 0.7 MB each (measured). So
 # rows are multiplied in these numbers only, which are as near to each other as the time of a few rows more is felt; beyond the
 # last, in multiples of the step below.
-_NUMBERS: tuple[int, ...] = (
-    1,
-    2,
-    3,
-    4,
-    6,
-    *range(8, 32, 4),
-    *range(32, 64, 8),
-    *range(64, 128, 16),
-    *range(128, 513, 32),
-)
+_RANGES = (range(1, 4), range(4, 8, 2), range(8, 32, 4), range(32, 64, 8), range(64, 128, 16), range(128, 513, 32))
+_NUMBERS = tuple(number for numbers in _RANGES for number in numbers)
 _LARGE_STEP = 64
 
 
