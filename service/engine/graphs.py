@@ -8,7 +8,6 @@ its own: four whole numbers for each row. Rows beyond a step's sequences repeat 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
@@ -25,19 +24,8 @@ TOLERANCE = 0.05
 PROBE_SEED = 21
 
 
-class Forward(Protocol):
-    """A forward pass: (tokens,) tokens, positions and places, what attends to what, and the rows whose scores are wanted."""
-
-    def __call__(
-        self,
-        tokens: torch.Tensor,
-        positions: torch.Tensor,
-        places: torch.Tensor,
-        parts: Sequence[Part],
-        kept: torch.Tensor,
-    ) -> torch.Tensor: ...
-
-
+# A forward pass: (tokens,) tokens, positions and places, what attends to what, and the rows whose scores are wanted.
+Forward = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Sequence[Part], torch.Tensor], torch.Tensor]
 Compute = Callable[[], torch.Tensor]
 # Makes of a computation its result, and what computes that anew from what is in the inputs by then.
 Record = Callable[[Compute], tuple[torch.Tensor, Callable[[], None]]]
