@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, StaticCache
 
-from bench.raw import Figures, Job, Layers
+from bench.raw import Figures, Job
 from service.engine import linear
 
 SEED = 3
@@ -26,7 +26,7 @@ SEED = 3
 class RawLoop:
     """A loaded model."""
 
-    def __init__(self, model: str, dtype: str, layers: Layers = "transformers") -> None:
+    def __init__(self, model: str, dtype: str, layers: str = "transformers") -> None:
         self._network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
         if layers == "engine":
             linear.reorder(self._network)
@@ -70,7 +70,7 @@ class RawLoop:
         return times
 
 
-def main(model: str, dtype: str, layers: Layers) -> None:
+def main(model: str, dtype: str, layers: str) -> None:
     loop = RawLoop(model, dtype, layers)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
@@ -78,4 +78,4 @@ def main(model: str, dtype: str, layers: Layers) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])  # type: ignore[arg-type]
+    main(*sys.argv[1:4])

@@ -99,6 +99,11 @@ class Settings:
     """Alternatives whose probability is told with each token."""
 
     @property
+    def records_graphs(self) -> bool:
+        """Ranks would all have to record the same step, or their exchanges would not fit together."""
+        return self.cuda_graphs == "on" and self.tensor_parallel == 1
+
+    @property
     def name(self) -> str:
         """The model's name in the API and in the metrics."""
         return self.served_model_name or self.model.rstrip("/").rpartition("/")[2]

@@ -65,6 +65,7 @@ class Context:
 
     @cached_property
     def special_marks(self) -> SpecialMarks:
+        """Which of these marks are special tokens of the served model."""
         model = self.engine.model
         if self.template is None:
             return SpecialMarks()

@@ -16,7 +16,7 @@ import torch
 
 from service.engine.answer import Answer
 from service.engine.graphs import cuda_recorder
-from service.engine.model import LanguageModel, device_type, records
+from service.engine.model import LanguageModel, device_type
 from service.engine.pace import Pace
 from service.engine.ranks import Ranks
 from service.engine.request import (
@@ -210,7 +210,7 @@ class Engine:
         runner = Runner(model.network, cache, model.shapes, announce=ranks.tell)
         self._report("warming up")
         model.warm_up(runner, scheduler)
-        if records(settings):
+        if settings.records_graphs:
             runner.record(settings.max_running_requests, cuda_recorder, self._report)
         self._metrics.loaded(model.context_tokens)
         self._model, self._scheduler = model, scheduler

@@ -1,7 +1,7 @@
 """Linear layers on processors, with weights in the order in which oneDNN's kernels read them.
 
 torch multiplies by weights as they lie in the file: float32 by MKL, bfloat16 by oneDNN, which reorders them each time. For
-the few rows of a decoding step that takes, on the processors tried, up to four times as long.
+the few rows of a decoding step that takes, on the one processor tried (AMD EPYC), up to four times as long.
 """
 
 from bisect import bisect_left

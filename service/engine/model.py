@@ -122,7 +122,7 @@ class LanguageModel:
             free, share = settings.kv_cache_mib * MEBIBYTE, 1.0
         elif self.device.type == "cuda":
             free, share = memory.available(self.device) - self._activation_bytes(step_tokens), memory.CUDA_SHARE
-            if records(settings):
+            if settings.records_graphs:
                 free -= graphs.reserved_bytes(settings.max_running_requests, self.vocabulary, self.shapes.dtype)
         else:
             free, share = memory.available(self.device) // self.ranks.count, memory.CPU_SHARE
@@ -186,11 +186,6 @@ def device_type(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return wanted
-
-
-def records(settings: Settings) -> bool:
-    """Whether the decoding step is to be recorded: ranks would all have to, or their exchanges would not fit together."""
-    return settings.cuda_graphs == "on" and settings.tensor_parallel == 1
 
 
 def _end_tokens(generation: GenerationConfig, tokenizer: Any) -> frozenset[int]:

@@ -58,6 +58,7 @@ def test_prompts_whose_scores_are_told_are_computed_as_ever() -> None:
         record=record,
     )
     assert told == [1]
+    assert len(record.replays) == len(record.rows) + 3  # the comparisons, and a step for each token of the answer
 
 
 def frozen(compute: Compute) -> tuple[torch.Tensor, Callable[[], None]]:
