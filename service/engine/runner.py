@@ -1,12 +1,13 @@
 """Carries a step out: turns of sequences in, scores of their next tokens out."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from service.engine import linear
-from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Part, Shapes, Step
+from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Part, Shapes, Step, room
 from service.engine.batch import Batch, Order, Span, Wipe
 from service.engine.graphs import Graphs, Record, Table
 from service.engine.kv_cache import Copy, KvCache, Lease
@@ -36,14 +37,8 @@ class Runner:
         self._device: torch.device = network.device
         self._paged, self._reordered = shapes.paged, shapes.reordered
         self._graphs: Graphs | None = None
-        # Zeros, for places that hold nothing yet are read (and weighted with 0); the system gives memory when they are used.
-        self._layers: list[Layer] = [
-            (
-                torch.zeros(cache.places, *keys, dtype=shapes.dtype, device=self._device),
-                torch.zeros(cache.places, *values, dtype=shapes.dtype, device=self._device),
-            )
-            for _, (keys, values) in sorted(shapes.layers.items())
-        ]
+        make = partial(room, cache.places, paged=shapes.paged, dtype=shapes.dtype, device=self._device)
+        self._layers: list[Layer] = [(make(keys), make(values)) for _, (keys, values) in sorted(shapes.layers.items())]
 
     @torch.inference_mode()
     def record(self, most: int, make: Callable[[], Record], report: Callable[[str], None]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from service.engine import attention
 from tests.service.engine.networks import ARCHITECTURES, CONTEXT, Packed, answers, generated, network
 
 ANSWER = 40  # so long that regions grow
@@ -42,6 +43,11 @@ def test_together_in_chunks_while_others_decode(case: Case) -> None:
 
 def test_all_prompts_in_one_step(case: Case) -> None:
     assert answers(case.packed.run(case.prompts, ANSWER)) == case.expected
+
+
+def test_with_attention_as_of_long_contexts(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "PRODUCTS_FROM", 0)
+    assert answers(case.packed.run(case.prompts, ANSWER, step_tokens=24)) == case.expected
 
 
 def test_with_prefix_hits(case: Case) -> None:
