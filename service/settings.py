@@ -83,6 +83,9 @@ class Settings:
     cuda_graphs: str = _setting(_one_of(SWITCH), default="on")
     """Whether a GPU replays the decoding step from a recording; not where the model is divided, or has no paged attention."""
 
+    async_scheduling: str = _setting(_one_of(SWITCH), default="on")
+    """Whether a GPU begins the next step before the host reads what the last one drew; not where the model is divided."""
+
     api_keys_file: str | None = _setting(_text, default=None)
     """A file with the keys that clients must send, one per line; without it everybody may use the server."""
     request_timeout_seconds: int = _setting(_whole(1), default=600)

@@ -16,6 +16,8 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from service.engine import transfer
+
 NAME = "packed"  # the `attn_implementation` of models that the engine runs
 ARGUMENT = "packed"  # the keyword through which a model's forward passes a step on to its layers
 
@@ -73,7 +75,7 @@ class DecodeRun:
             bias = None
             if shortest != longest:
                 places = torch.arange(low, longest, device=like.device)
-                ends = torch.tensor(self.lengths, device=like.device).unsqueeze(1)
+                ends = transfer.numbers(self.lengths, like.device).unsqueeze(1)
                 hidden = places >= ends
                 if window is not None:
                     hidden |= places < ends - window

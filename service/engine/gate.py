@@ -133,9 +133,9 @@ def _packed(network: Any, shapes: Shapes, texts: list[list[int]]) -> list[torch.
         scheduler.add(sequence)
     while any(len(found) <= PROBE_DECODES for found in scores.values()):
         turns = scheduler.plan()
-        drawn, step = runner.run(turns)
+        step = runner.run(turns)
         scheduler.advance(turns)
-        for turn, row in zip(drawn, step, strict=True):
+        for turn, row in zip(step.drawing, step.scores_of(range(len(step.drawing))), strict=True):
             sequence = turn.sequence
             scores[sequence].append(row)
             if len(scores[sequence]) <= PROBE_DECODES:

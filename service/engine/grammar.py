@@ -9,6 +9,7 @@ from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from service.engine import transfer
 from service.engine.request import Grammar, GrammarError
 
 # Between the parts of JSON: enough for indented text, too little for a model that would fill its answer with blanks.
@@ -59,7 +60,8 @@ class Matcher:
         mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         self._check()
         allowed = torch.from_numpy(np.unpackbits(mask, count=min(mask.size * 8, scores.numel()), bitorder="little"))
-        scores[: allowed.numel()].masked_fill_(allowed.to(scores.device) == 0, float("-inf"))
+        forbidden = transfer.send(allowed == 0, scores.device)
+        scores[: allowed.numel()].masked_fill_(forbidden, float("-inf"))
         scores[allowed.numel() :] = float("-inf")  # places of the model's table that are no token
 
     def accept(self, token: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from service.engine import transfer
 from service.engine.attention import Part
 from service.engine.batch import Span
 from service.engine.varlen import Paged
@@ -77,24 +78,28 @@ class Graphs:
             log.warning("the decoding step cannot be recorded, and is launched kernel by kernel: %s", error)
             self._graphs.clear()
 
-    def run(self, spans: Sequence[Span]) -> torch.Tensor | None:
-        """The scores of the spans' tokens, there until the next call; None: this step is none that was recorded."""
+    def run(self, spans: Sequence[Span], drawn: torch.Tensor | None) -> torch.Tensor | None:
+        """The scores of the spans' tokens, there until the next call; None: this step is none that was recorded.
+
+        ``drawn``: what the last step drew, for tokens that are unread.
+        """
         if any(span.count > 1 or not span.draws or span.told for span in spans):
             return None
         graph = next((graph for graph in self._graphs if graph.rows >= len(spans)), None)
         if graph is None:
             return None
         rows = [*spans, *[spans[-1]] * (graph.rows - len(spans))]
-        graph.inputs.copy_(
-            torch.tensor(
-                [
-                    [row.tokens[0] for row in rows],
-                    [row.before for row in rows],
-                    [row.place + row.before for row in rows],
-                    [row.place // self._table.page for row in rows],
-                ]
-            )
+        inputs = transfer.numbers(
+            [
+                [row.tokens[0] for row in rows],
+                [row.before for row in rows],
+                [row.place + row.before for row in rows],
+                [row.place // self._table.page for row in rows],
+            ],
+            self._device,
         )
+        graph.inputs.copy_(inputs)
+        graph.inputs[0] = transfer.resolved(inputs[0], drawn)
         graph.replay()
         return graph.scores[: len(spans)]
 

@@ -1,12 +1,13 @@
 """Carries a step out: turns of sequences in, scores of their next tokens out."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
-from service.engine import linear
+from service.engine import linear, transfer
 from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Part, Shapes, Step, room
 from service.engine.batch import Batch, Order, Span, Wipe
 from service.engine.graphs import Graphs, Record, Table
@@ -14,8 +15,31 @@ from service.engine.kv_cache import Copy, KvCache, Lease
 from service.engine.scheduler import Turn
 from service.engine.varlen import Paged
 
-# Takes the rows of scores (in the network's type) that tell of the tokens in ``Turn.scored``.
-Tell = Callable[[Turn, torch.Tensor], None]
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a step gives: the scores, in the network's type, which the device may still be computing."""
+
+    turns: list[Turn]  # in the order of their rows
+    scores: torch.Tensor  # (rows, vocabulary): one for each that draws a token, then one for each token that is told of
+
+    @cached_property
+    def drawing(self) -> list[Turn]:
+        return [turn for turn in self.turns if turn.draws]
+
+    def scores_of(self, rows: Sequence[int]) -> torch.Tensor:
+        """Some of those that draw, in float32."""
+        if len(rows) == len(self.drawing):
+            return self.scores[: len(rows)].float()
+        return self.scores[transfer.numbers(rows, self.scores.device)].float()
+
+    def told(self) -> Iterator[tuple[Turn, torch.Tensor]]:
+        """The scores that tell of the tokens in ``Turn.scored``."""
+        row = len(self.drawing)
+        for turn in self.turns:
+            if turn.scored:
+                yield turn, self.scores[row : row + len(turn.scored)]
+                row += len(turn.scored)
 
 
 def _nobody(_: Order) -> None:
@@ -51,23 +75,13 @@ class Runner:
             table = Table(page=cache.smallest_region, places=cache.region_tokens, longest=cache.longest)
             self._graphs = Graphs(self._forward, table, most=most, device=self._device, record=make(), report=report)
 
-    def run(self, turns: list[Turn], tell: Tell = lambda *_: None) -> tuple[list[Turn], torch.Tensor]:
-        """Computes the turns; returns those that draw a token, and (their number, vocabulary) scores in float32.
-
-        The scores that tell of tokens which are there already go to ``tell``, a turn's at a time, and are not kept.
-        """
+    def run(self, turns: list[Turn], drawn: torch.Tensor | None = None) -> Result:
+        """Computes the turns; ``drawn``: on the device, what the rows of the last step drew, if a token is to be read there."""
         ordered = sorted(turns, key=_packing_order)
         batch = Batch(tuple(self._cache.copies), tuple(map(Span.of, ordered)))
         self._announce(batch)
         self._copy_all()
-        scores = self._compute(batch.spans)
-        drawing = [turn for turn in ordered if turn.draws]
-        row = len(drawing)
-        for turn in ordered:
-            if turn.scored:
-                tell(turn, scores[row : row + len(turn.scored)])
-                row += len(turn.scored)
-        return drawing, scores[: len(drawing)].float()
+        return Result(turns=ordered, scores=self._compute(batch.spans, drawn))
 
     def wipe(self, lease: Lease) -> None:
         """Forgets what is in a region: numbers that are none would spoil whoever is computed together with it."""
@@ -90,9 +104,9 @@ class Runner:
         torch.zeros(1, device=self._device).item()
 
     @torch.inference_mode()
-    def _compute(self, spans: Sequence[Span]) -> torch.Tensor:
+    def _compute(self, spans: Sequence[Span], drawn: torch.Tensor | None = None) -> torch.Tensor:
         """The scores of those that draw, and after them those that tell of tokens which are there."""
-        if self._graphs is not None and (recorded := self._graphs.run(spans)) is not None:
+        if self._graphs is not None and (recorded := self._graphs.run(spans, drawn)) is not None:
             return recorded
         ids: list[int] = []
         positions: list[int] = []
@@ -109,7 +123,7 @@ class Runner:
                 rows.append(len(ids) - 1)
         kept = rows + told
         scores = self._forward(
-            self._tensor(self._filled(ids)),
+            transfer.resolved(self._tensor(self._filled(ids)), drawn),
             self._tensor(self._filled(positions)),
             self._tensor(places),
             self._parts(spans),
@@ -166,7 +180,7 @@ class Runner:
         return [Paged.of(spans, page=cache.smallest_region, places=cache.region_tokens, device=self._device)]
 
     def _tensor(self, numbers: list[int]) -> torch.Tensor:
-        return torch.tensor(numbers, dtype=torch.int64, device=self._device)
+        return transfer.numbers(numbers, self._device)
 
 
 def _packing_order(turn: Turn) -> tuple[bool, int]:

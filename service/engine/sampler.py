@@ -3,12 +3,13 @@
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
+from service.engine import transfer
 from service.engine.grammar import Matcher
 from service.engine.request import Sampling, TokenLogprob
 
@@ -66,10 +67,10 @@ class Chooser:
             scores[seen] = torch.where(values < 0, values * penalty, values / penalty)
         if self._counts and self._generated:
             seen = _ids(self._generated, scores)
-            counts = torch.tensor(list(self._generated.values()), dtype=scores.dtype, device=scores.device)
+            counts = transfer.numbers(list(self._generated.values()), scores.device, scores.dtype)
             scores[seen] -= counts * options.frequency_penalty + options.presence_penalty
         if options.logit_bias:
-            bias = torch.tensor(list(options.logit_bias.values()), dtype=scores.dtype, device=scores.device)
+            bias = transfer.numbers(list(options.logit_bias.values()), scores.device, scores.dtype)
             scores[_ids(options.logit_bias, scores)] += bias
         if self._count < options.min_tokens and self._too_early:
             scores[_ids(self._too_early, scores)] = HIDDEN
@@ -89,34 +90,69 @@ class Chooser:
             self.grammar.accept(token)
 
 
-@torch.inference_mode()
-def choose(scores: torch.Tensor, choosers: Sequence[Chooser]) -> list[Choice | Exception]:
-    """One choice per row of ``scores`` (rows, vocabulary; float32; changed in place), or why there is none.
+class Drawn:
+    """A token for each row of a step, chosen on the device; to be read once, before the next step draws."""
 
-    What goes wrong with one row is an exception in its place; the others are chosen.
-    """
-    results: list[Choice | Exception | None] = [None] * len(choosers)
-    wanted = [row for row, chooser in enumerate(choosers) if chooser.sampling.top_logprobs is not None]
-    logs = torch.log_softmax(scores[wanted], -1) if wanted else scores
+    def __init__(
+        self,
+        choosers: Sequence[Chooser],
+        tokens: torch.Tensor,  # (rows,), each one of the vocabulary, whatever the scores were
+        usable: torch.Tensor,  # (rows,)
+        logs: torch.Tensor | None,  # (rows that want them, vocabulary)
+        failed: Mapping[int, Exception],
+    ) -> None:
+        self.tokens = tokens
+        self._choosers = choosers
+        self._failed = failed
+        likeliest: tuple[torch.Tensor, ...] = ()
+        if logs is not None:
+            wanted = _telling(choosers)
+            most = max(choosers[row].sampling.top_logprobs or 0 for row in wanted)
+            own = logs.gather(1, tokens[_ids(wanted, tokens)].unsqueeze(1)).squeeze(1)
+            likeliest = (own, *logs.topk(min(most, logs.shape[-1])))
+        self._reading = transfer.Reading((tokens, usable, *likeliest))
+
+    def read(self) -> list[Choice | Exception]:
+        """Waits for the choices: one per row, or why there is none. What goes wrong with one row, goes wrong with it alone."""
+        tokens, usable, *likeliest = (part.tolist() for part in self._reading.wait())
+        told = dict(zip(_telling(self._choosers), zip(*likeliest, strict=True), strict=False))
+        results: list[Choice | Exception] = []
+        for row, chooser in enumerate(self._choosers):
+            try:
+                if row in self._failed:
+                    raise self._failed[row]
+                if not usable[row]:
+                    raise ValueError("the model's scores are not numbers, or no token is allowed")
+                chooser.accept(tokens[row])
+                results.append(Choice(tokens[row], _logprob(tokens[row], told.get(row), chooser.sampling)))
+            except Exception as error:
+                results.append(error)
+        return results
+
+
+@torch.inference_mode()
+def draw(scores: torch.Tensor, choosers: Sequence[Chooser]) -> Drawn:
+    """Launches one choice per row of ``scores`` (rows, vocabulary; float32; changed in place)."""
+    failed: dict[int, Exception] = {}
+    wanted = _telling(choosers)
+    logs = torch.log_softmax(scores[_ids(wanted, scores)], -1) if wanted else None
     for row, chooser in enumerate(choosers):
         if chooser.adjusts:
             try:
                 chooser.adjust(scores[row])
             except Exception as error:
-                results[row] = error
-    tokens = _tokens(scores, choosers)
-    for row, (chooser, token) in enumerate(zip(choosers, tokens, strict=True)):
-        if results[row] is not None:
-            continue
-        try:
-            if token is None:
-                raise ValueError("the model's scores are not numbers, or no token is allowed")
-            logprob = _logprob(logs[wanted.index(row)], token, chooser.sampling) if row in wanted else None
-            chooser.accept(token)
-            results[row] = Choice(token, logprob)
-        except Exception as error:
-            results[row] = error
-    return [result for result in results if result is not None]
+                failed[row] = error
+    best, tokens = scores.max(-1)
+    random = [row for row, chooser in enumerate(choosers) if chooser.sampling.temperature > 0]
+    some = [row for row in random if choosers[row].sampling.top_k or choosers[row].sampling.top_p < 1]
+    for rows, draw_rows in ((some, _draw_from_best), ([row for row in random if row not in some], _draw_from_all)):
+        if rows and len(rows) == len(choosers):
+            tokens = draw_rows(_Drawing.of(scores, choosers))
+        elif rows:
+            index = _ids(rows, scores)
+            drawing = _Drawing.of(scores[index], [choosers[row] for row in rows])
+            tokens = tokens.index_copy(0, index, draw_rows(drawing))
+    return Drawn(choosers, tokens, best.isfinite(), logs, failed)
 
 
 @torch.inference_mode()
@@ -143,26 +179,6 @@ def logprobs(scores: torch.Tensor, tokens: Sequence[int], top: int) -> list[Toke
     return found
 
 
-def _tokens(scores: torch.Tensor, choosers: Sequence[Chooser]) -> list[int | None]:
-    """A token for every row; None where the scores leave none."""
-    best, greedy = scores.max(-1)
-    tokens: list[int | None] = [
-        token if usable else None for token, usable in zip(greedy.tolist(), best.isfinite().tolist(), strict=True)
-    ]
-    drawn = [
-        row for row, chooser in enumerate(choosers) if chooser.sampling.temperature > 0 and tokens[row] is not None
-    ]
-    some = [row for row in drawn if choosers[row].sampling.top_k or choosers[row].sampling.top_p < 1]
-    for rows, draw in ((some, _draw_from_best), ([row for row in drawn if row not in some], _draw_from_all)):
-        if rows:
-            drawing = _Drawing.of(
-                scores if len(rows) == len(choosers) else scores[rows], [choosers[row] for row in rows]
-            )
-            for row, token in zip(rows, draw(drawing).tolist(), strict=True):
-                tokens[row] = token
-    return tokens
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Drawing:
     """Rows to draw a token for: their weights (rows, vocabulary), and a column (rows, 1) per option."""
@@ -176,7 +192,7 @@ class _Drawing:
     @classmethod
     def of(cls, scores: torch.Tensor, choosers: Sequence[Chooser]) -> "_Drawing":
         def column(values: list[float], dtype: torch.dtype = torch.float32) -> torch.Tensor:
-            return torch.tensor(values, dtype=dtype, device=scores.device).unsqueeze(1)
+            return transfer.numbers(values, scores.device, dtype).unsqueeze(1)
 
         options = [chooser.sampling for chooser in choosers]
         weights = torch.softmax(scores / column([one.temperature for one in options]), -1)
@@ -190,16 +206,17 @@ class _Drawing:
 
     def chance(self) -> torch.Tensor:
         """One random number per row, each from its own source."""
-        numbers = [chooser.chance() for chooser in self.choosers]
-        return torch.tensor(numbers, dtype=torch.float64, device=self.weights.device).unsqueeze(1)
+        chances = [chooser.chance() for chooser in self.choosers]
+        return transfer.numbers(chances, self.weights.device, torch.float64).unsqueeze(1)
 
     def only(self, rows: list[int]) -> "_Drawing":
+        index = _ids(rows, self.weights)
         return _Drawing(
             choosers=[self.choosers[row] for row in rows],
-            weights=self.weights[rows],
-            top_p=self.top_p[rows],
-            top_k=self.top_k[rows],
-            floor=self.floor[rows],
+            weights=self.weights[index],
+            top_p=self.top_p[index],
+            top_k=self.top_k[index],
+            floor=self.floor[index],
         )
 
 
@@ -227,15 +244,26 @@ def _draw_from_best(drawing: _Drawing) -> torch.Tensor:
     last = torch.where(limited, drawing.top_k.clamp(max=count), count) - 1
     mass = drawing.top_p * torch.where(limited, sums.gather(1, last), drawing.weights.sum(-1, keepdim=True).double())
     kept = (torch.arange(count, device=best.device) <= last) & (sums - best < mass) & (best >= drawing.floor)
+    few = list(range(len(best)))
+    if count < vocabulary and not all(chooser.sampling.top_k for chooser in drawing.choosers):
+        # Only the device knows, so this waits for it. Scores that are no numbers are nobody's token: any will do.
+        enough = (limited | ~(sums[:, -1:] < mass)).squeeze(1).tolist()
+        few = [row for row in few if enough[row]]
+    if len(few) == len(best):
+        return _pick(drawing, best * kept, names)
     tokens = torch.empty(len(best), dtype=torch.int64, device=best.device)
-    enough = (limited | (sums[:, -1:] >= mass)).squeeze(1).tolist()
-    rows = [row for row, is_enough in enumerate(enough) if is_enough or count == vocabulary]
-    if rows:
-        sums = (best * kept)[rows].cumsum(-1, dtype=torch.float64)
-        tokens[rows] = names[rows].gather(1, _first_above(sums, drawing.only(rows).chance() * sums[:, -1:])).squeeze(1)
-    if rest := [row for row in range(len(best)) if row not in rows]:
-        tokens[rest] = _draw_until_likely(drawing.only(rest))
+    if few:
+        index = _ids(few, best)
+        tokens[index] = _pick(drawing.only(few), (best * kept)[index], names[index])
+    rest = [row for row in range(len(best)) if row not in few]
+    tokens[_ids(rest, best)] = _draw_until_likely(drawing.only(rest))
     return tokens
+
+
+def _pick(drawing: _Drawing, weights: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
+    """One of the names (rows, any number) in each row, drawn by the weights."""
+    sums = weights.cumsum(-1, dtype=torch.float64)
+    return names.gather(1, _first_above(sums, drawing.chance() * sums[:, -1:])).squeeze(1)
 
 
 def _draw_until_likely(drawing: _Drawing) -> torch.Tensor:
@@ -249,7 +277,7 @@ def _draw_until_likely(drawing: _Drawing) -> torch.Tensor:
         drawn = _draw_from_all(drawing).unsqueeze(1)
         likelier = drawing.weights.where(drawing.weights > drawing.weights.gather(1, drawn), 0)
         found = (likelier.sum(-1, keepdim=True) < drawing.top_p * drawing.weights.sum(-1, keepdim=True)).squeeze(1)
-        tokens[rows] = drawn.squeeze(1)
+        tokens[_ids(rows, tokens)] = drawn.squeeze(1)
         missed = (~found).nonzero().flatten().tolist()
         if not missed:
             break
@@ -257,8 +285,8 @@ def _draw_until_likely(drawing: _Drawing) -> torch.Tensor:
     else:
         best, names = drawing.weights.sort(descending=True)
         sums = best.cumsum(-1, dtype=torch.float64)
-        sums = (best * (sums - best < drawing.top_p * sums[:, -1:]) * (best >= drawing.floor)).cumsum(-1)
-        tokens[rows] = names.gather(1, _first_above(sums, drawing.chance().to(sums.dtype) * sums[:, -1:])).squeeze(1)
+        kept = (sums - best < drawing.top_p * sums[:, -1:]) & (best >= drawing.floor)
+        tokens[_ids(rows, tokens)] = _pick(drawing, best * kept, names)
     return tokens
 
 
@@ -268,10 +296,17 @@ def _first_above(sums: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return torch.minimum(torch.searchsorted(sums, target, right=True), total)
 
 
-def _logprob(logs: torch.Tensor, token: int, sampling: Sampling) -> TokenLogprob:
-    best, names = logs.topk(min(sampling.top_logprobs or 0, logs.numel()))
-    return TokenLogprob(token, logs[token].item(), tuple(zip(names.tolist(), best.tolist(), strict=True)))
+def _telling(choosers: Sequence[Chooser]) -> list[int]:
+    """The rows whose probabilities are told."""
+    return [row for row, chooser in enumerate(choosers) if chooser.sampling.top_logprobs is not None]
+
+
+def _logprob(token: int, told: tuple[float, list[float], list[int]] | None, sampling: Sampling) -> TokenLogprob | None:
+    if told is None:
+        return None
+    own, best, names = told
+    return TokenLogprob(token, own, tuple(zip(names, best, strict=True))[: sampling.top_logprobs])
 
 
 def _ids(tokens: Iterable[int], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(list(tokens), dtype=torch.int64, device=like.device)
+    return transfer.numbers(list(tokens), like.device)

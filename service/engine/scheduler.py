@@ -16,9 +16,17 @@ from service.engine.kv_cache import KvCache, Lease
 SCORED_TOKENS = 512
 
 
+def unread(row: int) -> int:
+    """Stands for the token that the last step drew in this row, as long as only the device knows it: below any real one."""
+    return ~row
+
+
 @dataclass(eq=False)
 class Sequence:
-    """The tokens of one request, prompt and answer; ``computed`` of them have their keys and values in the cache."""
+    """The tokens of one request, prompt and answer; ``computed`` of them have their keys and values in the cache.
+
+    The last token may be :func:`unread`.
+    """
 
     tokens: list[int]
     longest: int  # tokens of prompt and whole answer
@@ -43,6 +51,11 @@ class Sequence:
     def whole(self) -> bool:
         """All is computed that ever will be, which happens only where no answer is wanted."""
         return self.computed == self.longest
+
+    @property
+    def complete(self) -> bool:
+        """Its last token is drawn, and only has to be read."""
+        return len(self.tokens) == self.longest and self.tokens[-1] < 0
 
     @property
     def reusable(self) -> int:
@@ -102,7 +115,7 @@ class Scheduler:
     def plan(self) -> list[Turn]:
         """The turns of the next step; empty when there is nothing to do."""
         preempted = self._make_room()
-        decodes = [_turn(sequence, 1) for sequence in self.running if sequence.pending == 1]
+        decodes = [_turn(sequence, 1) for sequence in self.running if sequence.pending == 1 and not sequence.complete]
         budget = _Budget(self._step_tokens, SCORED_TOKENS)
         prefills = [
             self._chunk(sequence, budget, beside=bool(decodes))
@@ -162,6 +175,8 @@ class Scheduler:
         """Room for the next token of every running sequence; returns whether one had to give its place up for it."""
         preempted = False
         for sequence in tuple(self.running):
+            if sequence.complete:
+                continue
             while sequence.lease is not None and not self.cache.grow(sequence.lease, len(sequence.tokens)):
                 self._preempt(self.running[-1])
                 preempted = True

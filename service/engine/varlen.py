@@ -7,11 +7,13 @@ it does not, or there is none, the parts of :mod:`service.engine.attention` do t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
 
+from service.engine import transfer
 from service.engine.attention import Layer, Scores, Shapes
 from service.engine.batch import Span
 
@@ -47,9 +49,7 @@ class Paged:
     def of(cls, spans: Sequence[Span], *, page: int, places: int, device: torch.device) -> "Paged":
         """For the spans in the order of their rows."""
 
-        def numbers(values: list[int] | list[list[int]]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.int32, device=device)
-
+        numbers = partial(transfer.numbers, device=device, dtype=torch.int32)
         starts, firsts, lengths = [0], [], []
         for span in spans:
             starts.append(starts[-1] + span.count)

@@ -14,9 +14,9 @@ from service.engine.batch import Order
 from service.engine.graphs import Record
 from service.engine.kv_cache import KvCache
 from service.engine.request import Sampling
-from service.engine.runner import Runner, Tell
-from service.engine.sampler import Choice, Chooser, choose
-from service.engine.scheduler import Scheduler, Sequence
+from service.engine.runner import Runner
+from service.engine.sampler import Choice, Chooser, Drawn, draw
+from service.engine.scheduler import Scheduler, Sequence, Turn, unread
 
 VOCABULARY = 256
 CONTEXT = 128
@@ -112,12 +112,14 @@ class Packed:
         every: int = 0,
         announce: Callable[[Order], None] = lambda _: None,
         scored: Tokens[bool] = (),
-        tell: Tell = lambda *_: None,
+        tell: Callable[[Turn, torch.Tensor], None] = lambda *_: None,
         record: Record | None = None,
+        overlap: bool = False,
     ) -> list[Sequence]:
         """The sequences with their answers; one request arrives ``every`` so many steps (0: all at once).
 
-        ``scored``: of whose prompts the scores go to ``tell``; ``record``: the decoding step is recorded with it.
+        ``scored``: of whose prompts the scores go to ``tell``; ``record``: the decoding step is recorded with it; ``overlap``:
+        a step is launched before the last one is read.
         """
         cache = KvCache(region_tokens=region_tokens, page_count=page_count, context_tokens=CONTEXT, smallest_region=16)
         runner = Runner(self.network, cache, self.shapes, announce=announce)
@@ -134,23 +136,38 @@ class Packed:
             for index, sequence in enumerate(sequences)
         }
         waiting, steps = list(sequences), 0
+        launched: tuple[list[Turn], Drawn] | None = None
+
+        def read(drawing: list[Turn], drawn: Drawn) -> None:
+            for turn, choice in zip(drawing, drawn.read(), strict=True):
+                assert isinstance(choice, Choice), choice
+                turn.sequence.tokens[-1] = choice.token
+                if len(turn.sequence.tokens) == turn.sequence.longest:
+                    scheduler.remove(turn.sequence)
+
         while waiting or scheduler.running or scheduler.waiting:
             while waiting and steps >= every * (len(sequences) - len(waiting)):
                 scheduler.add(waiting.pop(0))
             steps += 1
             turns = scheduler.plan()
-            if not turns:
+            step = runner.run(turns, launched[1].tokens if launched else None) if turns else None
+            if launched:
+                read(*launched)
+                launched = None
+            if step is None:
                 continue
-            drawing, scores = runner.run(turns, tell)
+            for turn, scores in step.told():
+                tell(turn, scores)
             scheduler.advance(turns)
             for sequence in [turn.sequence for turn in turns if turn.sequence.whole]:
                 scheduler.remove(sequence)
-            choices = choose(scores, [choosers[turn.sequence] for turn in drawing]) if drawing else []
-            for turn, choice in zip(drawing, choices, strict=True):
-                assert isinstance(choice, Choice), choice
-                turn.sequence.tokens.append(choice.token)
-                if len(turn.sequence.tokens) == turn.sequence.longest:
-                    scheduler.remove(turn.sequence)
+            rows = range(len(step.drawing))
+            launched = step.drawing, draw(step.scores_of(rows), [choosers[turn.sequence] for turn in step.drawing])
+            for row, turn in enumerate(step.drawing):
+                turn.sequence.tokens.append(unread(row))
+            if not overlap:
+                read(*launched)
+                launched = None
         return sequences
 
 

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from service.engine.answer import Answer
+from service.engine import engine as engine_module
 from service.engine.engine import Engine, EngineState
 from service.engine.request import (
     ContextLengthError,
@@ -25,18 +26,26 @@ from service.engine.request import (
     QueueFullError,
     Sampling,
 )
-from service.engine.runner import Runner
+from service.engine.runner import Result, Runner
 from service.engine.scheduler import Sequence, Turn
 from service.metrics import Metrics
 from service.settings import Settings
 
-Result = TypeVar("Result")
+Answered = TypeVar("Answered")
 CONTEXT = 512
 PROMPT = [40, 41, 42, 43]
 
 
+@pytest.fixture(scope="module", params=["in turn", "overlapping"], autouse=True)
+def _steps(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As on a processor, which reads what a step drew before it begins the next one, and as on a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "overlaps", lambda *_: request.param == "overlapping")
+        yield
+
+
 @pytest.fixture(scope="module")
-def metrics() -> Metrics:
+def metrics(_steps: None) -> Metrics:
     return Metrics("tiny")
 
 
@@ -86,7 +95,7 @@ async def whole(generation: Generation) -> Piece:
     return sum(pieces[1:], pieces[0])
 
 
-def run(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+def run(work: Callable[[], Coroutine[Any, Any, Answered]]) -> Answered:
     return asyncio.run(asyncio.wait_for(work(), 60))
 
 
@@ -186,9 +195,13 @@ def test_prompt_whose_scores_are_no_numbers_fails_alone(engine: Engine, monkeypa
     real = Runner.run
     computed: list[tuple[Sequence, int]] = []
 
-    def poisoned(self: Runner, turns: list[Turn], tell: Any) -> Any:
+    @torch.inference_mode()
+    def poisoned(self: Runner, turns: list[Turn], drawn: Any) -> Result:
         computed.extend((turn.sequence, turn.start) for turn in turns)
-        return real(self, turns, lambda turn, rows: tell(turn, rows * float("nan")))
+        result = real(self, turns, drawn)
+        for _, scores in result.told():
+            scores.fill_(float("nan"))
+        return result
 
     monkeypatch.setattr(Runner, "run", poisoned)
     failed = failing(engine, ([5] * 20, Sampling(max_tokens=5, prompt_logprobs=1)))
@@ -349,17 +362,18 @@ def test_scores_that_are_no_numbers_do_not_spread(engine: Engine, monkeypatch: p
     real = Runner.run
     poison = 77
 
-    def poisoned(self: Runner, turns: Any, tell: Any) -> Any:
-        drawing, scores = real(self, turns, tell)
-        for index, turn in enumerate(drawing):
+    @torch.inference_mode()
+    def poisoned(self: Runner, turns: list[Turn], drawn: Any) -> Result:
+        result = real(self, turns, drawn)
+        for index, turn in enumerate(result.drawing):
             if turn.sequence.tokens[0] == poison:
                 lease = turn.sequence.lease
                 assert lease is not None
                 for layer in self._layers:
                     for part in layer:
                         part[lease.start : lease.start + 2] = float("nan")
-                scores[index] = float("nan")
-        return drawing, scores
+                result.scores[index] = float("nan")
+        return result
 
     monkeypatch.setattr(Runner, "run", poisoned)
     for _ in range(2):

@@ -32,12 +32,13 @@ class Recorder:
 
 
 @pytest.mark.usefixtures("paged_kernel")
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("architecture", ["qwen3", "mistral", "gpt2"])
-def test_recorded_answers_are_those_of_generate(architecture: str) -> None:
+def test_recorded_answers_are_those_of_generate(architecture: str, overlap: bool) -> None:
     made = network(architecture, **ARCHITECTURES[architecture])
     expected = [generated(made, prompt, ANSWER) for prompt in PROMPTS]
     record = Recorder()
-    run = Packed.of(made).run(PROMPTS, ANSWER, every=3, max_running=3, page_count=20, record=record)
+    run = Packed.of(made).run(PROMPTS, ANSWER, every=3, max_running=3, page_count=20, record=record, overlap=overlap)
     assert answers(run) == expected
     assert record.rows == [4, 2, 1]
     # One of each is the comparison with what is not recorded; three sequences are rows of the graph for four.

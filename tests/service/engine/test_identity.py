@@ -60,3 +60,11 @@ def test_with_preemption(case: Case) -> None:
     run = case.packed.run(case.prompts, ANSWER, region_tokens=CONTEXT + 48, step_tokens=24)
     assert sum(sequence.preemptions for sequence in run) > 1
     assert answers(run) == case.expected
+
+
+def test_before_the_last_step_is_read(case: Case) -> None:
+    run = case.packed.run(
+        case.prompts, ANSWER, region_tokens=CONTEXT + 48, step_tokens=24, chunk_tokens=7, every=2, overlap=True
+    )
+    assert sum(sequence.preemptions for sequence in run) > 1
+    assert answers(run) == case.expected

@@ -11,7 +11,7 @@ from transformers.generation import logits_process as theirs
 
 from service.engine import sampler
 from service.engine.request import Sampling
-from service.engine.sampler import Choice, Chooser, choose
+from service.engine.sampler import Choice, Chooser, draw
 
 DRAWS = 10_000
 # Of a chi-square statistic, in standard deviations from its mean: right distributions exceed it once in ten thousand runs,
@@ -25,7 +25,7 @@ def drawn(scores: torch.Tensor, **options: Any) -> Counter[int]:
     tokens: Counter[int] = Counter()
     for start in range(0, DRAWS, 1000):
         some = choosers[start : start + 1000]
-        for choice in choose(scores.repeat(len(some), 1), some):
+        for choice in draw(scores.repeat(len(some), 1), some).read():
             assert isinstance(choice, Choice)
             tokens[choice.token] += 1
     return tokens
@@ -111,7 +111,7 @@ def test_same_seed_draws_the_same_whatever_else_is_drawn() -> None:
                 Chooser(Sampling(max_tokens=1, temperature=index % 2, top_k=other * 7), [], frozenset())
                 for other in range(others if index % 3 else 0)
             ]
-            choices = choose(step.repeat(len(beside) + 1, 1), [*beside, chooser])
+            choices = draw(step.repeat(len(beside) + 1, 1), [*beside, chooser]).read()
             assert isinstance(choices[-1], Choice)
             found.append(choices[-1].token)
         return found
@@ -122,7 +122,7 @@ def test_same_seed_draws_the_same_whatever_else_is_drawn() -> None:
 @pytest.mark.parametrize("seed", [0, -1, 2**63 - 1])
 def test_seeds_differ(seed: int) -> None:
     def token(number: int) -> Any:
-        return choose(torch.zeros(1, 10_000), [Chooser(Sampling(max_tokens=1, seed=number), [], frozenset())])[0]
+        return draw(torch.zeros(1, 10_000), [Chooser(Sampling(max_tokens=1, seed=number), [], frozenset())]).read()[0]
 
     assert token(seed) == token(seed)
     assert token(seed) != token(seed + 1)
@@ -172,7 +172,7 @@ def test_logprobs_are_those_of_the_model_before_any_option() -> None:
     scores = scores_of("small")
     logs = torch.log_softmax(scores, -1)
     options = Sampling(max_tokens=1, temperature=0, top_logprobs=3, logit_bias={5: 100.0})
-    (choice,) = choose(scores[None].clone(), [Chooser(options, [], frozenset())])
+    (choice,) = draw(scores[None].clone(), [Chooser(options, [], frozenset())]).read()
     assert isinstance(choice, Choice)
     assert choice.logprob is not None
     assert (choice.token, choice.logprob.token) == (5, 5)
@@ -180,7 +180,7 @@ def test_logprobs_are_those_of_the_model_before_any_option() -> None:
     best = logs.topk(3)
     assert [token for token, _ in choice.logprob.top] == best.indices.tolist()
     assert [value for _, value in choice.logprob.top] == pytest.approx(best.values.tolist())
-    (none,) = choose(scores[None].clone(), [Chooser(Sampling(max_tokens=1, top_logprobs=0), [], frozenset())])
+    (none,) = draw(scores[None].clone(), [Chooser(Sampling(max_tokens=1, top_logprobs=0), [], frozenset())]).read()
     assert isinstance(none, Choice)
     assert none.logprob is not None
     assert none.logprob.top == ()
@@ -193,7 +193,7 @@ def test_scores_that_are_no_numbers_fail_their_own_request_only(bad: float, temp
     scores[1, 7] = bad
     scores[3] = -math.inf
     options = Sampling(max_tokens=1, temperature=temperature, seed=1, top_p=0.9)
-    choices = choose(scores, [Chooser(options, [], frozenset()) for _ in range(4)])
+    choices = draw(scores, [Chooser(options, [], frozenset()) for _ in range(4)]).read()
     assert [isinstance(choice, Choice) for choice in choices] == [True, False, True, False]
     assert choices[0] == choices[2]
 
@@ -202,6 +202,6 @@ def test_option_that_cannot_be_applied_fails_its_own_request_only() -> None:
     scores = scores_of("small").repeat(2, 1)
     wrong = Chooser(Sampling(max_tokens=1, logit_bias={10**6: 1.0}), [], frozenset())
     good = Chooser(Sampling(max_tokens=1, temperature=0), [], frozenset())
-    failed, chosen = choose(scores, [wrong, good])
+    failed, chosen = draw(scores, [wrong, good]).read()
     assert isinstance(failed, IndexError)
     assert isinstance(chosen, Choice)

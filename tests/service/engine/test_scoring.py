@@ -1,6 +1,7 @@
 """Probabilities of a prompt's tokens: those of one plain forward pass, however the prompt was computed."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -8,7 +9,6 @@ import torch
 
 from service.engine import scheduler
 from service.engine.request import TokenLogprob
-from service.engine.runner import Tell
 from service.engine.sampler import logprobs
 from service.engine.scheduler import Sequence, Turn
 from tests.service.engine.networks import ARCHITECTURES, CONTEXT, Packed, answers, generated, network
@@ -55,7 +55,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(packed=Packed.of(made), prompts=prompts, answers=expected, logs=logs)
 
 
-def teller(told: Told) -> Tell:
+def teller(told: Told) -> Callable[[Turn, torch.Tensor], None]:
     def tell(turn: Turn, rows: torch.Tensor) -> None:
         tokens = [turn.sequence.tokens[place] for place in turn.scored]
         told.setdefault(turn.sequence, []).extend(logprobs(rows, tokens, TOP))
