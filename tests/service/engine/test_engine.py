@@ -13,8 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from service.engine.answer import Answer
 from service.engine import engine as engine_module
+from service.engine.answer import Answer
 from service.engine.engine import Engine, EngineState
 from service.engine.request import (
     ContextLengthError,
