@@ -29,7 +29,7 @@ def follow(settings: Settings) -> int:
         ranks = Ranks.join(settings.tensor_parallel, device_type(settings.device))
         model = LanguageModel.load(settings, log.info, ranks)
         cache = model.cache(settings, step_tokens(settings, model.device))
-        runner = Runner(model.network, cache, model.shapes)
+        runner = Runner(model.network, cache, model.shapes, share=ranks.share)
         # From here on rank 0 drains, and needs the others until its last answer has ended.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         gc.freeze()

@@ -84,7 +84,7 @@ class Settings:
     """Whether a GPU replays the decoding step from a recording; not where the model is divided, or has no paged attention."""
 
     async_scheduling: str = _setting(_one_of(SWITCH), default="on")
-    """Whether a GPU begins the next step before the host reads what the last one drew; not where the model is divided."""
+    """Whether a GPU begins the next step before the host has read what the last one drew."""
 
     api_keys_file: str | None = _setting(_text, default=None)
     """A file with the keys that clients must send, one per line; without it everybody may use the server."""

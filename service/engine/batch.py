@@ -38,6 +38,7 @@ class Batch:
 
     copies: tuple[Copy, ...]
     spans: tuple[Span, ...]  # in the order in which they are packed
+    drawn: int = 0  # rows of what the last step drew, where tokens are to be read there
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def encode(order: Order) -> list[int]:
     for copy in order.copies:
         numbers += (len(copy.sources), copy.size, *copy.sources, *copy.targets)
     match order:
-        case Batch(spans=spans):
+        case Batch(spans=spans, drawn=drawn):
+            numbers.append(drawn)
             for span in spans:
                 told = span.told
                 numbers += (
@@ -84,7 +86,8 @@ def decode(numbers: Sequence[int]) -> Order:
     copies = tuple(_copies(rest, copy_count))
     if kind == _WIPE:
         return Wipe(copies, next(rest), next(rest))
-    return Batch(copies, tuple(_spans(rest)))
+    drawn = next(rest)
+    return Batch(copies, tuple(_spans(rest)), drawn)
 
 
 def _copies(numbers: Iterator[int], count: int) -> Iterable[Copy]:

@@ -182,7 +182,7 @@ class Engine:
             step_tokens=most,
             chunk_tokens=pace.chunk_tokens,
         )
-        runner = Runner(model.network, cache, model.shapes, announce=ranks.tell)
+        runner = Runner(model.network, cache, model.shapes, announce=ranks.tell, share=ranks.share)
         self._report("warming up")
         model.warm_up(runner, scheduler)
         if settings.records_graphs:
@@ -205,7 +205,7 @@ class Engine:
             runner,
             pace,
             self._metrics,
-            overlap=overlaps(settings, model.device) and not ranks.several,
+            overlap=overlaps(settings, model.device),
             alone=not ranks.several,
             ended=self._forget,
         )

@@ -1,8 +1,9 @@
 """The processes that a model is divided among (ranks), each with its part of the weights and of the keys and values.
 
-Rank 0 takes requests, plans steps and draws tokens. Before it computes a step it tells the others what it is, as numbers;
-then all of them run the same forward pass, whose layers exchange what they need, and the others drop the scores. Loading,
-the gate and the sizing of the cache need no telling: every rank does the same by itself.
+Rank 0 takes requests, plans steps and draws tokens. Before it computes a step it tells the others what it is, as numbers; what
+it has drawn and not read yet goes from its device to theirs. Then all of them run the same forward pass, whose layers exchange
+what they need, and the others drop the scores. Loading, the gate and the sizing of the cache need no telling: every rank does
+the same by itself.
 """
 
 import os
@@ -106,6 +107,11 @@ class Ranks:
             distributed.broadcast(more, 0, self.control)
             numbers = torch.cat((numbers, more))
         return decode(numbers[1 : 1 + length].tolist()) if length else None
+
+    def share(self, drawn: torch.Tensor) -> None:
+        """Makes rank 0's numbers everybody's, from device to device."""
+        if self.several:
+            distributed.broadcast(drawn, 0)
 
     def dismiss(self) -> None:
         """For rank 0: there is nothing more to hear."""

@@ -42,22 +42,29 @@ class Result:
                 row += len(turn.scored)
 
 
-def _nobody(_: Order) -> None:
+def _nobody(_: object) -> None:
     """There are no others."""
 
 
 class Runner:
     """A network with ``attn_implementation="packed"``, and the keys and values of all its sequences.
 
-    ``announce`` gets every order before it is carried out, for others who have to do the same.
+    ``announce`` gets every order before it is carried out, for others who have to do the same; ``share`` makes a tensor of the
+    device theirs.
     """
 
     def __init__(
-        self, network: Any, cache: KvCache, shapes: Shapes, *, announce: Callable[[Order], None] = _nobody
+        self,
+        network: Any,
+        cache: KvCache,
+        shapes: Shapes,
+        *,
+        announce: Callable[[Order], None] = _nobody,
+        share: Callable[[torch.Tensor], None] = _nobody,
     ) -> None:
         self._network = network
         self._cache = cache
-        self._announce = announce
+        self._announce, self._share = announce, share
         self._device: torch.device = network.device
         self._paged, self._reordered = shapes.paged, shapes.reordered
         self._graphs: Graphs | None = None
@@ -78,10 +85,12 @@ class Runner:
     def run(self, turns: list[Turn], drawn: torch.Tensor | None = None) -> Result:
         """Computes the turns; ``drawn``: on the device, what the rows of the last step drew, if a token is to be read there."""
         ordered = sorted(turns, key=_packing_order)
-        batch = Batch(tuple(self._cache.copies), tuple(map(Span.of, ordered)))
-        self._announce(batch)
+        spans = tuple(map(Span.of, ordered))
+        if all(span.tokens[-1] >= 0 for span in spans):
+            drawn = None
+        self._announce(Batch(tuple(self._cache.copies), spans, 0 if drawn is None else len(drawn)))
         self._copy_all()
-        return Result(turns=ordered, scores=self._compute(batch.spans, drawn))
+        return Result(turns=ordered, scores=self._compute(spans, drawn))
 
     def wipe(self, lease: Lease) -> None:
         """Forgets what is in a region: numbers that are none would spoil whoever is computed together with it."""
@@ -94,8 +103,8 @@ class Runner:
         for copy in order.copies:
             self._copy(copy)
         match order:
-            case Batch(spans=spans):
-                self._compute(spans)
+            case Batch(spans=spans, drawn=rows):
+                self._compute(spans, torch.empty(rows, dtype=torch.int64, device=self._device) if rows else None)
             case Wipe(place=place, size=size):
                 self._clear(place, size)
 
@@ -104,8 +113,10 @@ class Runner:
         torch.zeros(1, device=self._device).item()
 
     @torch.inference_mode()
-    def _compute(self, spans: Sequence[Span], drawn: torch.Tensor | None = None) -> torch.Tensor:
+    def _compute(self, spans: Sequence[Span], drawn: torch.Tensor | None) -> torch.Tensor:
         """The scores of those that draw, and after them those that tell of tokens which are there."""
+        if drawn is not None:
+            self._share(drawn)
         if self._graphs is not None and (recorded := self._graphs.run(spans, drawn)) is not None:
             return recorded
         ids: list[int] = []

@@ -25,7 +25,7 @@ def numbers(
 
 def resolved(tokens: torch.Tensor, drawn: torch.Tensor | None) -> torch.Tensor:
     """Tokens, with those that are :func:`~service.engine.scheduler.unread` taken from what the rows of the last step drew."""
-    if drawn is None or not len(drawn):
+    if drawn is None:
         return tokens
     return torch.where(tokens < 0, drawn[(~tokens).clamp(min=0)], tokens)
 

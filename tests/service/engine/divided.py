@@ -29,7 +29,7 @@ def answer(directory: str, prompts: list[list[int]], count: int, ranks: Ranks) -
     packed = Packed.of(made.eval(), divided=ranks.several)
     if ranks.rank:
         cache = KvCache(region_tokens=REGION_TOKENS, page_count=PAGES, context_tokens=CONTEXT, smallest_region=16)
-        runner = Runner(packed.network, cache, packed.shapes)
+        runner = Runner(packed.network, cache, packed.shapes, share=ranks.share)
         while (order := ranks.hear()) is not None:
             runner.follow(order)
         return []
@@ -43,6 +43,8 @@ def answer(directory: str, prompts: list[list[int]], count: int, ranks: Ranks) -
         region_tokens=REGION_TOKENS,
         page_count=PAGES,
         announce=ranks.tell,
+        share=ranks.share,
+        overlap=True,
     )
     assert any(sequence.cached_tokens for sequence in run)
     ranks.dismiss()

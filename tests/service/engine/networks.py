@@ -111,6 +111,7 @@ class Packed:
         max_running: int = 16,
         every: int = 0,
         announce: Callable[[Order], None] = lambda _: None,
+        share: Callable[[torch.Tensor], None] = lambda _: None,
         scored: Tokens[bool] = (),
         tell: Callable[[Turn, torch.Tensor], None] = lambda *_: None,
         record: Record | None = None,
@@ -122,7 +123,7 @@ class Packed:
         a step is launched before the last one is read.
         """
         cache = KvCache(region_tokens=region_tokens, page_count=page_count, context_tokens=CONTEXT, smallest_region=16)
-        runner = Runner(self.network, cache, self.shapes, announce=announce)
+        runner = Runner(self.network, cache, self.shapes, announce=announce, share=share)
         if record is not None:
             runner.record(max_running, lambda: record, lambda _: None)
         scheduler = Scheduler(cache, max_running=max_running, step_tokens=step_tokens, chunk_tokens=chunk_tokens)

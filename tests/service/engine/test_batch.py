@@ -18,6 +18,6 @@ places = st.builds(range, numbers, numbers)
 spans = st.lists(st.builds(Span, several, numbers, numbers, numbers, st.booleans(), places), max_size=5).map(tuple)
 
 
-@given(st.builds(Batch, copies, spans) | st.builds(Wipe, copies, numbers, numbers))
+@given(st.builds(Batch, copies, spans, numbers) | st.builds(Wipe, copies, numbers, numbers))
 def test_what_is_told_is_what_is_heard(order: Order) -> None:
     assert decode(encode(order)) == order

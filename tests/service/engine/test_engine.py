@@ -27,6 +27,7 @@ from service.engine.request import (
     Sampling,
 )
 from service.engine.runner import Result, Runner
+from service.engine.sampler import Drawn
 from service.engine.scheduler import Sequence, Turn
 from service.metrics import Metrics
 from service.settings import Settings
@@ -37,15 +38,15 @@ PROMPT = [40, 41, 42, 43]
 
 
 @pytest.fixture(scope="module", params=["in turn", "overlapping"], autouse=True)
-def _steps(request: pytest.FixtureRequest) -> Iterator[None]:
+def overlapping(request: pytest.FixtureRequest) -> Iterator[bool]:
     """As on a processor, which reads what a step drew before it begins the next one, and as on a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine_module, "overlaps", lambda *_: request.param == "overlapping")
-        yield
+        yield request.param == "overlapping"
 
 
 @pytest.fixture(scope="module")
-def metrics(_steps: None) -> Metrics:
+def metrics(overlapping: bool) -> Metrics:
     return Metrics("tiny")
 
 
@@ -120,6 +121,27 @@ def test_answers_are_those_of_generate(engine: Engine, model: Path) -> None:
     found = complete(engine, max_tokens=30)
     assert list(found.tokens) == wanted
     assert found.text == engine.model.tokenizer.decode(wanted, skip_special_tokens=True)
+
+
+def test_step_is_read_before_or_while_the_next_one_is_computed(
+    engine: Engine, overlapping: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def noting(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            done.append(name)
+            return real(*arguments)
+
+        return noted
+
+    monkeypatch.setattr(Runner, "run", noting("run", Runner.run))
+    monkeypatch.setattr(Drawn, "read", noting("read", Drawn.read))
+    complete(engine, max_tokens=4, ignore_eos=True)
+    if overlapping:
+        assert done == ["run", *["run", "read"] * 3, "read"]
+    else:
+        assert done == ["run", "read"] * 4
 
 
 def test_same_seed_gives_the_same_answer_whatever_else_runs(engine: Engine) -> None:
