@@ -20,7 +20,7 @@ test: .venv/development policy/.venv/pack workflows
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy infra service local bench tests
 	.venv/bin/mypy --python-executable policy/.venv/bin/python policy
-	.venv/bin/pytest -m "not e2e" --durations 10
+	.venv/bin/pytest -m "not e2e" --numprocesses auto --maxprocesses 4 --dist loadfile --durations 10
 
 # What needs the cluster; it is removed again, however the tests end.
 e2e: .venv/development
