@@ -9,7 +9,7 @@ from infra.accelerator import MEDIA_ENGINES
 from infra.config.schema import Model, StackConfig, VllmRuntime
 from infra.findings import Finding, Severity
 from infra.gpus import Accelerator, find_gpu
-from infra.plan import cost, examples, exposure, limits, nodes, rollouts, timing
+from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, timing
 from infra.plan.cost import GpuCost, gpu_cost
 from infra.plan.fit.candidate import DEFAULT_MEMORY_SHARE, FitRequest
 from infra.plan.fit.check import Fit, check_fit
@@ -60,7 +60,7 @@ def plan(config: StackConfig, root: Path = ROOT) -> Plan:
         fit, about_fit = _fit(config, key, model, root)
         start = cold_start(config, key, _weights_bytes(model, fit))
         found += [*about_fit, *timing.findings(config, key, start), *rollouts.findings(config, key)]
-        found += [*exposure.findings(config, key), *limits.findings(config, key)]
+        found += [*exposure.findings(config, key), *ineffective.findings(config, key)]
         models[key] = ModelPlan(fit=fit, start=start)
     return Plan(models=models, cost=gpu_cost(config), findings=tuple(found), examples=open_examples)
 

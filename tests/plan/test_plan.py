@@ -15,7 +15,7 @@ from infra.config.files import from_files
 from infra.config.loader import parse
 from infra.config.parsing import Secret
 from infra.findings import Severity
-from infra.plan import cost, examples, exposure, limits, nodes, rollouts, timing
+from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, timing
 from infra.plan.plan import Plan, plan
 from infra.plan.report import report
 from infra.project import ROOT
@@ -24,6 +24,7 @@ from tests.places import Place, places, watched
 
 Mapping = dict[str, Any]
 EDGE: Mapping = {"kind": "ingress", "host": "chat.acme.dev"}
+EAGER: Mapping = {"kind": "transformers", "enforce_eager": True}
 VLLM: Mapping = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
 GATEWAY: Mapping = {"kind": "gateway", "host": "chat.acme.dev", "gateway": "public", "namespace": "edge", "tls": False}
 
@@ -47,6 +48,13 @@ CASES: list[tuple[str, Mapping, str, str, str]] = [
     ("prod", {"chat/exposure": {**EDGE, "class_name": "traefik"}}, "warning", "chat.exposure.class_name", "timeout"),
     ("prod", {"chat/exposure": GATEWAY}, "warning", "chat.exposure.tls", "travel in clear"),
     ("prod", {"chat/runtime": VLLM}, "warning", "chat.server.max_waiting_requests", "nobody is refused"),
+    (
+        "prod",
+        {"chat/gpus/count": 2, "gpu_pools/large/total": 9, "chat/runtime": EAGER},
+        "warning",
+        "chat.runtime.enforce_eager",
+        "this one has 2",
+    ),
     ("dev", {"gpu_pools/small/total": 1, "chat/scaling/max_replicas": 1}, "warning", "chat.placement.rollout", "downtime"),
     (
         "dev",
@@ -133,6 +141,7 @@ def test_what_is_wrong_shows_before_it_is_paid_for(
         {"gpu_pools/large/node_selector": {}, "device_plugin/node_selector": {"acme.dev/gpu": "yes"}},
         {"gpu_pools/large/node_selector": {}, "device_plugin/mode": "existing"},
         {"chat/runtime": VLLM, "chat/server/max_waiting_requests": 64},
+        {"chat/runtime": EAGER},
     ],
 )
 def test_what_is_as_it_should_be_needs_no_word(changes: Mapping) -> None:
@@ -158,12 +167,12 @@ def test_every_finding_of_the_plan_has_a_case() -> None:
             found.append(watched(timing.findings, seen)(config, key, model.start))
             found.append(watched(rollouts.findings, seen)(config, key))
             found.append(watched(exposure.findings, seen)(config, key))
-            found.append(watched(limits.findings, seen)(config, key))
+            found.append(watched(ineffective.findings, seen)(config, key))
         for finding in itertools.chain(*found):
             assert finding.key
             assert finding.value
             assert finding.remedy.endswith(".")
-    assert places(timing, cost, rollouts, examples, exposure, limits, nodes) - seen == set()
+    assert places(timing, cost, rollouts, examples, exposure, ineffective, nodes) - seen == set()
 
 
 def test_models_that_count_on_the_same_gpus_are_told() -> None:
