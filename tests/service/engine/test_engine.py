@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import re
 import threading
 import time
@@ -443,6 +444,50 @@ def test_preempted_requests_still_get_their_answers(model: Path) -> None:
     for request, answer in zip(requests, answers, strict=True):
         assert together(small, request)[0].tokens == answer.tokens
     small.stop("over")
+
+
+def test_whoever_comes_and_goes_the_answers_stay_the_same(model: Path) -> None:
+    """Prompts with beginnings in common, every way of drawing, little room, and clients that leave at any time."""
+    chance = random.Random(1)
+    shared = [chance.randrange(10, 250) for _ in range(220)]
+    options: list[dict[str, Any]] = [
+        {"temperature": 0, "prompt_logprobs": 1, "top_logprobs": 2, "ignore_eos": True},
+        {"seed": 1, "ignore_eos": True},
+        {"seed": 2, "top_p": 0.8, "stop": ("ab", "e")},
+        {"seed": 3, "top_k": 7, "frequency_penalty": 0.5, "repetition_penalty": 1.1},
+        {"seed": 4, "grammar": Grammar(kind="regex", definition="[ab ]{3,30}")},
+    ]
+    requests = [
+        (
+            shared[: chance.choice((0, 60, 220))] + [chance.randrange(10, 250) for _ in range(chance.randrange(1, 60))],
+            Sampling(max_tokens=chance.choice((1, 320)), **option),
+        )
+        for option in options * 2
+    ]
+    metrics = Metrics("tiny")
+    crowded = started(model, metrics, max_model_len=1024, kv_cache_mib=2, max_waiting_requests=100)
+    alone = [together(crowded, request)[0] for request in requests]
+
+    async def visit(index: int) -> None:
+        await asyncio.sleep(chance.random())
+        generation = crowded.submit(*requests[index])
+        if chance.random() < 0.3:
+            asyncio.get_running_loop().call_later(chance.random() / 2, generation.cancel)
+        piece = await whole(generation)
+        if piece.finish_reason != "abort":
+            assert (piece.text, piece.tokens, piece.finish_reason) == (
+                alone[index].text,
+                alone[index].tokens,
+                alone[index].finish_reason,
+            )
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(visit(chance.randrange(len(requests))) for _ in range(30)))
+
+    run(all_of_them)
+    assert gauge(metrics, "num_preemptions_total") > 0
+    assert gauge(metrics, "request_success_total", finished_reason="abort") > 0
+    crowded.stop("the test is over")
 
 
 def test_stop_ends_every_request_with_the_reason_and_refuses_new_ones(model: Path) -> None:
