@@ -34,8 +34,8 @@ def follow(settings: Settings) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         gc.freeze()
         gc.enable()
-        while (order := ranks.hear()) is not None:
-            runner.follow(order)
+        while (batch := ranks.hear()) is not None:
+            runner.follow(batch)
         ranks.leave()
     except Exception as error:
         log.exception("a rank has failed")

@@ -165,26 +165,41 @@ class Scores:
         sink_shape: tuple[int, int, int, int],
     ) -> torch.Tensor:
         """The same of any layer, by matrix products; ``sink_shape`` spreads one number per head over the scores."""
-        scale = self.scale or query.shape[-1] ** -0.5
-        places = keys.shape[-2]
-        bias = None if mask.bias is None else mask.bias.expand(*query.shape[:3], places)
+        bias = None if mask.bias is None else mask.bias.expand(*query.shape[:3], keys.shape[-2])
         sinks = None if self.sinks is None else self.sinks.float().reshape(sink_shape).expand(*query.shape[:3], 1)
-        result = query.new_empty(*query.shape[:3], values.shape[-1])
-        # Of the first two dimensions one is a product's batch, and there is a product for each entry of the shorter one.
+        if keys.device.type != "cpu":
+            return self._weigh(query, keys, values, bias, sinks)
+        # A product of four dimensions would copy the keys. One of the first two is the batch; the shorter one is gone through.
         axis = int(keys.shape[1] <= keys.shape[0])
-        for index in range(keys.shape[axis]):
-            own, key, value, into = (part.select(axis, index) for part in (query, keys, values, result))
-            # Keys first: in this order MKL reads their many rows three times as fast.
-            scores = torch.bmm(key, own.transpose(1, 2)).transpose(1, 2).float() * scale
-            if self.softcap is not None:
-                scores = torch.tanh(scores / self.softcap) * self.softcap
-            if bias is not None:
-                scores = scores + bias.select(axis, index)
-            if sinks is not None:
-                scores = torch.cat((scores, sinks.select(axis, index)), -1)
-            weights = torch.softmax(scores, -1)[..., :places].to(values.dtype)
-            into.copy_(torch.bmm(weights, value))
-        return result
+        results = [
+            self._weigh(
+                query.select(axis, index),
+                keys.select(axis, index),
+                values.select(axis, index),
+                None if bias is None else bias.select(axis, index),
+                None if sinks is None else sinks.select(axis, index),
+            )
+            for index in range(keys.shape[axis])
+        ]
+        return torch.stack(results, axis)
+
+    def _weigh(
+        self,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        bias: torch.Tensor | None,
+        sinks: torch.Tensor | None,
+    ) -> torch.Tensor:
+        # Keys first: in this order MKL reads their many rows three times as fast.
+        scores = (keys @ query.transpose(-1, -2)).transpose(-1, -2).float() * (self.scale or query.shape[-1] ** -0.5)
+        if self.softcap is not None:
+            scores = torch.tanh(scores / self.softcap) * self.softcap
+        if bias is not None:
+            scores = scores + bias
+        if sinks is not None:
+            scores = torch.cat((scores, sinks), -1)
+        return torch.softmax(scores, -1)[..., : keys.shape[-2]].to(values.dtype) @ values
 
 
 class Part(Protocol):

@@ -1,9 +1,9 @@
-"""What a step computes, as plain numbers: one span of tokens per turn, and the copies that come before."""
+"""What a step computes, as plain numbers: one span of tokens per turn, and what is copied and cleared before."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from service.engine.kv_cache import Copy
+from service.engine.kv_cache import Change, Clear, Copy
 from service.engine.scheduler import Turn
 
 
@@ -36,65 +36,40 @@ class Span:
 class Batch:
     """A step."""
 
-    copies: tuple[Copy, ...]
+    changes: tuple[Change, ...]  # of what is kept, in their order, before the step
     spans: tuple[Span, ...]  # in the order in which they are packed
     drawn: int = 0  # rows of what the last step drew, where tokens are to be read there
 
 
-@dataclass(frozen=True, slots=True)
-class Wipe:
-    """A region to forget, after the copies."""
-
-    copies: tuple[Copy, ...]
-    place: int
-    size: int
-
-
-Order = Batch | Wipe
-
-_BATCH, _WIPE = 0, 1
-
-
-def encode(order: Order) -> list[int]:
-    """The order as whole numbers, for :func:`decode`."""
-    numbers = [len(order.copies)]
-    for copy in order.copies:
-        numbers += (len(copy.sources), copy.size, *copy.sources, *copy.targets)
-    match order:
-        case Batch(spans=spans, drawn=drawn):
-            numbers.append(drawn)
-            for span in spans:
-                told = span.told
-                numbers += (
-                    span.count,
-                    span.before,
-                    span.place,
-                    span.size,
-                    span.draws,
-                    told.start,
-                    told.stop,
-                    *span.tokens,
-                )
-            return [_BATCH, *numbers]
-        case Wipe(place=place, size=size):
-            return [_WIPE, *numbers, place, size]
+def encode(batch: Batch) -> list[int]:
+    """The step as whole numbers, for :func:`decode`."""
+    numbers = [batch.drawn, len(batch.changes)]
+    for change in batch.changes:
+        match change:
+            case Copy(sources, targets, size):
+                numbers += (len(sources), size, *sources, *targets)
+            case Clear(start, size):
+                numbers += (0, size, start)
+    for span in batch.spans:
+        told = span.told
+        numbers += (span.count, span.before, span.place, span.size, span.draws, told.start, told.stop, *span.tokens)
+    return numbers
 
 
-def decode(numbers: Sequence[int]) -> Order:
-    kind, copy_count = numbers[:2]
+def decode(numbers: Sequence[int]) -> Batch:
+    drawn, change_count = numbers[:2]
     rest = iter(numbers[2:])
-    copies = tuple(_copies(rest, copy_count))
-    if kind == _WIPE:
-        return Wipe(copies, next(rest), next(rest))
-    drawn = next(rest)
-    return Batch(copies, tuple(_spans(rest)), drawn)
+    return Batch(tuple(_changes(rest, change_count)), tuple(_spans(rest)), drawn)
 
 
-def _copies(numbers: Iterator[int], count: int) -> Iterable[Copy]:
+def _changes(numbers: Iterator[int], count: int) -> Iterable[Change]:
     for _ in range(count):
         pages, size = next(numbers), next(numbers)
-        sources = tuple(next(numbers) for _ in range(pages))
-        yield Copy(sources, tuple(next(numbers) for _ in range(pages)), size)
+        if pages:
+            sources = tuple(next(numbers) for _ in range(pages))
+            yield Copy(sources, tuple(next(numbers) for _ in range(pages)), size)
+        else:
+            yield Clear(next(numbers), size)
 
 
 def _spans(numbers: Iterator[int]) -> Iterable[Span]:

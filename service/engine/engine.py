@@ -139,7 +139,7 @@ class Engine:
         return generation
 
     def cancel(self, generation: Generation) -> None:
-        """Ends a request before its next step; one that has ended stays as it is."""
+        """Ends a request before its next step is planned; one that has ended stays as it is."""
         with self._changed:
             if generation in self._jobs:
                 self._cancelled.add(generation)

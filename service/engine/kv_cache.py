@@ -25,13 +25,28 @@ class Copy:
     size: int
 
 
+@dataclass(frozen=True)
+class Clear:
+    """``size`` places to set to zero."""
+
+    start: int
+    size: int
+
+
+Change = Copy | Clear
+
+
 @dataclass(eq=False)
 class Lease:
-    """A sequence's region, and the pages of the prefix cache that it holds; ``length``: places in use."""
+    """A sequence's region, and the pages of the prefix cache that it holds.
+
+    ``length`` places are in use; ``reach``, not less, may have been written to, in a step that failed or is still computed.
+    """
 
     start: int
     size: int
     length: int
+    reach: int
     cached: int
     pages: list[int] = field(default_factory=list)
 
@@ -39,15 +54,22 @@ class Lease:
 class KvCache:
     """Places for ``region_tokens`` tokens of running sequences, none longer than ``context_tokens``, and ``page_count`` pages.
 
-    ``copies`` are to be carried out in their order before anything else is written; whoever does so empties the list.
-    ``longest``: places that a sequence has at most, in whole regions of the smallest size.
+    ``changes`` are to be carried out in their order before anything else is written; whoever does so empties the list.
+    ``longest``: places that a sequence has at most, in whole regions of the smallest size. ``cleared``: a place of the regions
+    that holds nothing is zero; where others read it, though they weigh it with 0, numbers that are none would spoil them.
 
     Raises:
         ValueError: a sequence as long as the context would not fit.
     """
 
     def __init__(
-        self, *, region_tokens: int, page_count: int, context_tokens: int, smallest_region: int = SMALLEST_REGION
+        self,
+        *,
+        region_tokens: int,
+        page_count: int,
+        context_tokens: int,
+        smallest_region: int = SMALLEST_REGION,
+        cleared: bool = True,
     ) -> None:
         self.smallest_region = smallest_region
         self.longest = -(-context_tokens // smallest_region) * smallest_region
@@ -57,7 +79,8 @@ class KvCache:
         self._pages = PrefixPages(page_count)
         self._pages_start = region_tokens
         self._leases: set[Lease] = set()
-        self.copies: list[Copy] = []
+        self._cleared = cleared
+        self.changes: list[Change] = []
 
     @property
     def region_tokens(self) -> int:
@@ -85,10 +108,10 @@ class KvCache:
             return None
         pages = self._pages.match(tokens, reusable)
         cached = len(pages) * PAGE_TOKENS
-        lease = Lease(start, size, cached, cached, pages)
+        lease = Lease(start, size, cached, cached, cached, pages)
         if pages:
             targets = range(start, start + cached, PAGE_TOKENS)
-            self.copies.append(Copy(tuple(map(self._place, pages)), tuple(targets), PAGE_TOKENS))
+            self.changes.append(Copy(tuple(map(self._place, pages)), tuple(targets), PAGE_TOKENS))
         self._leases.add(lease)
         return lease
 
@@ -120,12 +143,12 @@ class KvCache:
                 sources.append(lease.start + start)
                 targets.append(self._place(page))
         if sources:
-            self.copies.append(Copy(tuple(sources), tuple(targets), PAGE_TOKENS))
+            self.changes.append(Copy(tuple(sources), tuple(targets), PAGE_TOKENS))
 
     def close(self, lease: Lease) -> None:
         """Gives the region back; the pages stay findable."""
         self._leases.remove(lease)
-        self._regions.give(lease.start, lease.size)
+        self._give(lease)
         self._pages.release(lease.pages)
 
     def compact(self) -> None:
@@ -138,9 +161,14 @@ class KvCache:
 
     def _move(self, lease: Lease, start: int, size: int) -> None:
         if lease.length:
-            self.copies.append(Copy((lease.start,), (start,), lease.length))
+            self.changes.append(Copy((lease.start,), (start,), lease.length))
+        self._give(lease)
+        lease.start, lease.size, lease.reach = start, size, lease.length
+
+    def _give(self, lease: Lease) -> None:
         self._regions.give(lease.start, lease.size)
-        lease.start, lease.size = start, size
+        if self._cleared and lease.reach:
+            self.changes.append(Clear(lease.start, lease.reach))
 
     def _size(self, tokens: int) -> int:
         """The smallest of the sizes that holds so many: they double, up to the context."""

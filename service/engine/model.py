@@ -133,7 +133,12 @@ class LanguageModel:
             max_running=settings.max_running_requests,
             share=share,
         )
-        return KvCache(region_tokens=region_tokens, page_count=page_count, context_tokens=self.context_tokens)
+        return KvCache(
+            region_tokens=region_tokens,
+            page_count=page_count,
+            context_tokens=self.context_tokens,
+            cleared=not self.shapes.paged,  # the kernel is told how long a sequence is
+        )
 
     def warm_up(self, runner: Runner, scheduler: Scheduler) -> None:
         """A prompt and a token, so that the first request does not pay for what is made on first use."""

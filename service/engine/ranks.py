@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-from service.engine.batch import Order, decode, encode
+from service.engine.batch import Batch, decode, encode
 
 T = TypeVar("T")
 
@@ -92,12 +92,12 @@ class Ranks:
         distributed.all_reduce(smallest, distributed.ReduceOp.MIN, self.control)
         return int(smallest)
 
-    def tell(self, order: Order) -> None:
-        """For rank 0: the others do it, too."""
+    def tell(self, batch: Batch) -> None:
+        """For rank 0: the others compute it, too."""
         if self.several:
-            self._send(encode(order))
+            self._send(encode(batch))
 
-    def hear(self) -> Order | None:
+    def hear(self) -> Batch | None:
         """For the others: waits for what rank 0 tells; None: it is over."""
         numbers = torch.zeros(1 + FIRST_NUMBERS, dtype=torch.int64)
         distributed.broadcast(numbers, 0, self.control)

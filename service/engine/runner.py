@@ -9,9 +9,9 @@ import torch
 
 from service.engine import linear, transfer
 from service.engine.attention import ARGUMENT, Chunk, DecodeRun, Layer, Part, Shapes, Step, room
-from service.engine.batch import Batch, Order, Span, Wipe
+from service.engine.batch import Batch, Span
 from service.engine.graphs import Graphs, Record, Table
-from service.engine.kv_cache import Copy, KvCache, Lease
+from service.engine.kv_cache import Change, Clear, Copy, KvCache
 from service.engine.scheduler import Turn
 from service.engine.varlen import Paged
 
@@ -49,7 +49,7 @@ def _nobody(_: object) -> None:
 class Runner:
     """A network with ``attn_implementation="packed"``, and the keys and values of all its sequences.
 
-    ``announce`` gets every order before it is carried out, for others who have to do the same; ``share`` makes a tensor of the
+    ``announce`` gets every step before it is computed, for others who have to do the same; ``share`` makes a tensor of the
     device theirs.
     """
 
@@ -59,7 +59,7 @@ class Runner:
         cache: KvCache,
         shapes: Shapes,
         *,
-        announce: Callable[[Order], None] = _nobody,
+        announce: Callable[[Batch], None] = _nobody,
         share: Callable[[torch.Tensor], None] = _nobody,
     ) -> None:
         self._network = network
@@ -88,25 +88,18 @@ class Runner:
         spans = tuple(map(Span.of, ordered))
         if all(span.tokens[-1] >= 0 for span in spans):
             drawn = None
-        self._announce(Batch(tuple(self._cache.copies), spans, 0 if drawn is None else len(drawn)))
-        self._copy_all()
+        self._announce(Batch(tuple(self._cache.changes), spans, 0 if drawn is None else len(drawn)))
+        while self._cache.changes:
+            self._change(self._cache.changes[0])
+            del self._cache.changes[0]
         return Result(turns=ordered, scores=self._compute(spans, drawn))
 
-    def wipe(self, lease: Lease) -> None:
-        """Forgets what is in a region: numbers that are none would spoil whoever is computed together with it."""
-        self._announce(Wipe(tuple(self._cache.copies), lease.start, lease.size))
-        self._copy_all()  # what others have from here, they got before
-        self._clear(lease.start, lease.size)
-
-    def follow(self, order: Order) -> None:
-        """Carries out what another runner told."""
-        for copy in order.copies:
-            self._copy(copy)
-        match order:
-            case Batch(spans=spans, drawn=rows):
-                self._compute(spans, torch.empty(rows, dtype=torch.int64, device=self._device) if rows else None)
-            case Wipe(place=place, size=size):
-                self._clear(place, size)
+    def follow(self, batch: Batch) -> None:
+        """Computes what another runner told."""
+        for change in batch.changes:
+            self._change(change)
+        drawn = torch.empty(batch.drawn, dtype=torch.int64, device=self._device) if batch.drawn else None
+        self._compute(batch.spans, drawn)
 
     def check(self) -> None:
         """Raises what the device has to say: after some failures a GPU computes nothing more in this process."""
@@ -161,23 +154,17 @@ class Runner:
         return scores
 
     @torch.inference_mode()
-    def _clear(self, place: int, size: int) -> None:
-        for layer in self._layers:
-            for part in layer:
-                part[place : place + size].zero_()
-
-    def _copy_all(self) -> None:
-        while self._cache.copies:
-            self._copy(self._cache.copies[0])
-            del self._cache.copies[0]
-
-    @torch.inference_mode()
-    def _copy(self, copy: Copy) -> None:
-        moves = self._tensor([place for start in copy.sources for place in range(start, start + copy.size)])
-        into = self._tensor([place for start in copy.targets for place in range(start, start + copy.size)])
-        for layer in self._layers:
-            for part in layer:
-                part.index_copy_(0, into, part.index_select(0, moves))
+    def _change(self, change: Change) -> None:
+        parts = [part for layer in self._layers for part in layer]
+        match change:
+            case Copy(sources, targets, size):
+                moves = self._tensor([place for start in sources for place in range(start, start + size)])
+                into = self._tensor([place for start in targets for place in range(start, start + size)])
+                for part in parts:
+                    part.index_copy_(0, into, part.index_select(0, moves))
+            case Clear(start, size):
+                for part in parts:
+                    part[start : start + size].zero_()
 
     def _filled(self, numbers: list[int]) -> list[int]:
         """As many as there are kernels for: the last one is repeated."""

@@ -129,7 +129,11 @@ class Scheduler:
                 break
             prefills.append(self._chunk(sequence, budget, beside=bool(decodes)))
         self.cache.compact()
-        return decodes + prefills
+        turns = decodes + prefills
+        for turn in turns:
+            assert turn.sequence.lease is not None
+            turn.sequence.lease.reach = turn.start + turn.count
+        return turns
 
     def advance(self, turns: Iterable[Turn]) -> None:
         """What was planned has been computed."""

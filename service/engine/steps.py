@@ -47,7 +47,7 @@ class Steps:
         ended: Callable[[Job], None],
     ) -> None:
         """``overlap``: a step is launched before the last one is read; ``alone``: no other process computes a part of it."""
-        self.scheduler = scheduler
+        self._scheduler = scheduler
         self._runner = runner
         self._pace = pace
         self._metrics = metrics
@@ -60,7 +60,7 @@ class Steps:
 
     def add(self, job: Job) -> None:
         self._jobs[job.sequence] = job
-        self.scheduler.add(job.sequence)
+        self._scheduler.add(job.sequence)
 
     def abort(self, jobs: list[Job], reason: str) -> None:
         tell([(job, self._end(job, Piece("", finish_reason="abort", error=reason))) for job in jobs])
@@ -71,8 +71,8 @@ class Steps:
         Raises:
             Exception: the device, or another process, computes nothing more.
         """
-        self.scheduler.chunk_tokens = self._pace.chunk_tokens
-        turns = self.scheduler.plan()
+        self._scheduler.chunk_tokens = self._pace.chunk_tokens
+        turns = self._scheduler.plan()
         if turns:
             self._note_start(turns)
             self._compute(turns)
@@ -126,7 +126,7 @@ class Steps:
                     job.prompt_logprobs += logprobs(scores, tokens, job.generation.sampling.prompt_logprobs or 0)
                 except Exception as error:  # of this request alone: the step itself has been computed
                     failed[job] = error
-        self.scheduler.advance(turns)
+        self._scheduler.advance(turns)
         told = [self._fail(job, error) for job, error in failed.items()]
         whole = [turn.sequence for turn in turns if turn.sequence.whole]
         told += [self._end_prompt(self._jobs[sequence]) for sequence in whole if sequence in self._jobs]
@@ -187,15 +187,13 @@ class Steps:
             type(error).__name__,
             exc_info=error if log.isEnabledFor(logging.DEBUG) else None,
         )
-        if job.sequence.lease is not None:
-            self._runner.wipe(job.sequence.lease)
         return job, self._end(job, Piece("", finish_reason="error", error=f"{type(error).__name__}: {error}"))
 
     def _end(self, job: Job, piece: Piece) -> Piece:
         """Takes a request out, whatever its state; its last piece."""
         assert piece.finish_reason is not None
         sequence, metrics, now = job.sequence, self._metrics, time.monotonic()
-        self.scheduler.remove(sequence, failed=piece.finish_reason == "error")
+        self._scheduler.remove(sequence, failed=piece.finish_reason == "error")
         del self._jobs[sequence]
         self._ended(job)
         metrics.finished(piece.finish_reason)

@@ -30,8 +30,8 @@ def answer(directory: str, prompts: list[list[int]], count: int, ranks: Ranks) -
     if ranks.rank:
         cache = KvCache(region_tokens=REGION_TOKENS, page_count=PAGES, context_tokens=CONTEXT, smallest_region=16)
         runner = Runner(packed.network, cache, packed.shapes, share=ranks.share)
-        while (order := ranks.hear()) is not None:
-            runner.follow(order)
+        while (batch := ranks.hear()) is not None:
+            runner.follow(batch)
         return []
     run = packed.run(
         prompts,

@@ -10,7 +10,7 @@ import transformers
 
 from service.engine import gate
 from service.engine.attention import Shapes
-from service.engine.batch import Order
+from service.engine.batch import Batch
 from service.engine.graphs import Record
 from service.engine.kv_cache import KvCache
 from service.engine.request import Sampling
@@ -110,7 +110,7 @@ class Packed:
         chunk_tokens: int = 512,
         max_running: int = 16,
         every: int = 0,
-        announce: Callable[[Order], None] = lambda _: None,
+        announce: Callable[[Batch], None] = lambda _: None,
         share: Callable[[torch.Tensor], None] = lambda _: None,
         scored: Tokens[bool] = (),
         tell: Callable[[Turn, torch.Tensor], None] = lambda *_: None,

@@ -405,6 +405,45 @@ def test_scores_that_are_no_numbers_do_not_spread(engine: Engine, monkeypatch: p
     assert complete(engine, [poison] * 5).finish_reason is not None
 
 
+@pytest.mark.parametrize("end", ["fails", "ends", "leaves"])
+def test_nothing_of_a_request_is_left_for_those_who_take_its_place(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A place beyond a sequence's last one is read where a neighbour is longer; numbers that are none spoil even so."""
+    real = Runner.run
+    poison = 77
+
+    @torch.inference_mode()
+    def poisoned(self: Runner, turns: list[Turn], drawn: Any) -> Result:
+        result = real(self, turns, drawn)
+        for turn in turns:
+            if turn.sequence.tokens[0] == poison:
+                lease = turn.sequence.lease
+                assert lease is not None
+                for layer in self._layers:
+                    for part in layer:
+                        part[lease.start + turn.start + turn.count - 1] = float("nan")
+        return result
+
+    short, long = ([5, 6], Sampling(max_tokens=20, temperature=0)), ([9] * 150, Sampling(max_tokens=9, temperature=0))
+    expected = together(engine, short, long)
+
+    async def poisoning() -> None:
+        generation = engine.submit([poison] * 100, Sampling(max_tokens=1 if end == "ends" else 50, ignore_eos=True))
+        pieces = aiter(generation)
+        last = await anext(pieces)
+        if end == "leaves":
+            generation.cancel()
+        async for piece in pieces:
+            last = piece
+        assert last.finish_reason in {"fails": ["error"], "ends": ["length"], "leaves": ["abort", "error"]}[end]
+
+    monkeypatch.setattr(Runner, "run", poisoned)
+    for _ in range(3):
+        run(poisoning)
+        assert together(engine, short, long) == expected
+
+
 def test_slow_reader_gets_everything_in_fewer_pieces(engine: Engine) -> None:
     async def late() -> list[Piece]:
         generation = engine.submit(PROMPT, Sampling(max_tokens=20, temperature=0, ignore_eos=True))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.engine import scheduler
-from service.engine.kv_cache import KvCache
+from service.engine.kv_cache import Clear, Copy, KvCache
 from service.engine.prefix import PAGE_TOKENS, PrefixPages
 from service.engine.regions import Regions
 from service.engine.scheduler import Scheduler, Sequence
@@ -54,13 +54,24 @@ class World:
         self.scheduler.remove(sequence, failed=failed)
         self.live.remove(sequence)
 
-    def step(self) -> None:
+    def change(self) -> None:
+        for change in self.cache.changes:
+            match change:
+                case Copy(sources, targets, size):
+                    for source, target in zip(sources, targets, strict=True):
+                        self.places[target : target + size] = self.places[source : source + size]
+                case Clear(start, size):
+                    self.places[start : start + size] = [0] * size
+        self.cache.changes.clear()
+        used = {lease.start + index for lease in self.cache._leases for index in range(lease.reach)}
+        unused = set(range(self.cache.region_tokens)) - used
+        assert not any(self.places[place] for place in unused), "something is left where nobody is"
+
+    def step(self, *, leaving: int | None = None) -> None:
+        """``leaving``: of the live ones this one leaves while the step is computed."""
         turns = self.scheduler.plan()
         assert bool(turns) == bool(self.live), "an idle step with work, or work without requests"
-        for copy in self.cache.copies:
-            for source, target in zip(copy.sources, copy.targets, strict=True):
-                self.places[target : target + copy.size] = self.places[source : source + copy.size]
-        self.cache.copies.clear()
+        self.change()
         prompts = sum(turn.count for turn in turns if turn.count > 1)
         assert prompts <= STEP
         assert sum(len(turn.scored) for turn in turns) <= SCORED
@@ -79,6 +90,10 @@ class World:
             assert self.places[start : start + end] == states, "a sequence reads what is not its own"
             self.computed += turn.count
         self.check_leases()
+        if leaving is not None:
+            gone = self.live[leaving % len(self.live)]
+            self.leave(gone, failed=False)
+            turns = [turn for turn in turns if turn.sequence is not gone]
         self.scheduler.advance(turns)
         for turn in turns:
             sequence = turn.sequence
@@ -104,6 +119,7 @@ class World:
                 break
             self.step()
         assert not self.live, "a request never ends"
+        self.change()
         assert self.cache.usage == 0
         assert not self.cache._pages._holders
         assert len(self.cache._pages._free) + len(self.cache._pages._idle) == self.cache._pages.count
@@ -119,6 +135,7 @@ PROMPTS = st.builds(
 EVENTS = st.one_of(
     st.tuples(st.just("arrive"), PROMPTS, st.integers(0, 24), st.booleans()),
     st.tuples(st.just("step"), st.integers(1, 5)),
+    st.tuples(st.just("leave"), st.integers(0, 9)),
     st.tuples(st.just("cancel"), st.integers(0, 9)),
     st.tuples(st.just("fail"), st.integers(0, 9)),
 )
@@ -147,6 +164,8 @@ def test_any_requests(events: list[tuple[object, ...]], spare: int, page_count: 
             case ("step", int(times)):
                 for _ in range(times):
                     world.step()
+            case ("leave", int(which)) if world.live:
+                world.step(leaving=which)
             case (kind, int(which)) if world.live:
                 world.leave(world.live[which % len(world.live)], failed=kind == "fail")
     world.finish()
