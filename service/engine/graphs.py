@@ -98,7 +98,8 @@ class Graphs:
             ],
             self._device,
         )
-        inputs[0] = transfer.resolved(inputs[0], drawn)
+        if drawn is not None:
+            inputs[0] = transfer.resolved(inputs[0], drawn)
         graph.inputs.copy_(inputs)
         graph.replay()
         return graph.scores[: len(spans)]

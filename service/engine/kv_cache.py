@@ -145,6 +145,10 @@ class KvCache:
         if sources:
             self.changes.append(Copy(tuple(sources), tuple(targets), PAGE_TOKENS))
 
+    def forget(self, lease: Lease) -> None:
+        """What led to this sequence, and what others have from it, is not found any more."""
+        self._pages.forget(lease.pages)
+
     def close(self, lease: Lease) -> None:
         """Gives the region back; the pages stay findable."""
         self._leases.remove(lease)

@@ -65,6 +65,16 @@ class PrefixPages:
                 del self._holders[page]
                 self._idle[page] = None
 
+    def forget(self, pages: Sequence[int]) -> None:
+        """Nobody finds these any more; who holds them still has to release them."""
+        for page in pages:
+            self._unname(page)
+
+    def _unname(self, page: int) -> None:
+        key = self._keys.pop(page, None)
+        if key is not None:
+            del self._found[key]
+
     def _hold(self, page: int) -> None:
         self._idle.pop(page, None)
         self._holders[page] = self._holders.get(page, 0) + 1
@@ -75,5 +85,6 @@ class PrefixPages:
         if not self._idle:
             return None
         page, _ = self._idle.popitem(last=False)
-        del self._found[self._keys.pop(page)], self._serials[page]
+        self._unname(page)
+        del self._serials[page]
         return page

@@ -22,6 +22,10 @@ class GrammarError(ValueError):
     """A grammar that cannot be compiled; the message says why."""
 
 
+class ScoresError(ValueError):
+    """A model's scores are no numbers: what it has computed of a request is not sound."""
+
+
 class ContextLengthError(ValueError):
     """Prompt and answer together are longer than the context; all in tokens."""
 

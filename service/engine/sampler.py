@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from service.engine import transfer
 from service.engine.grammar import Matcher
-from service.engine.request import Sampling, TokenLogprob
+from service.engine.request import Sampling, ScoresError, TokenLogprob
 
 SEED_BYTES = 8
 # Nearly every top-p set lies within so many tokens: sorting these instead of the vocabulary is many times faster.
@@ -122,7 +122,7 @@ class Drawn:
                 if row in self._failed:
                     raise self._failed[row]
                 if not usable[row]:
-                    raise ValueError("the model's scores are not numbers, or no token is allowed")
+                    raise ScoresError("the model's scores are not numbers, or no token is allowed")
                 chooser.accept(tokens[row])
                 results.append(Choice(tokens[row], _logprob(tokens[row], told.get(row), chooser.sampling)))
             except Exception as error:
@@ -160,7 +160,7 @@ def logprobs(scores: torch.Tensor, tokens: Sequence[int], top: int) -> list[Toke
     """Of tokens that are there already, one per row of ``scores`` (rows, vocabulary; of any type), and of the ``top`` likeliest.
 
     Raises:
-        ValueError: the scores are not numbers.
+        ScoresError: the scores are not numbers.
     """
     found: list[TokenLogprob] = []
     for row in range(0, len(tokens), ROWS):
@@ -168,7 +168,7 @@ def logprobs(scores: torch.Tensor, tokens: Sequence[int], top: int) -> list[Toke
         logs = torch.log_softmax(scores[row : row + ROWS].float(), -1)
         own = logs.gather(1, _ids(some, scores).unsqueeze(1))
         if own.isnan().any():
-            raise ValueError("the model's scores are not numbers")
+            raise ScoresError("the model's scores are not numbers")
         ranks = (logs > own).sum(-1) + 1
         best, names = logs.topk(min(top, logs.shape[-1]))
         rows = zip(some, own.squeeze(1).tolist(), names.tolist(), best.tolist(), ranks.tolist(), strict=True)

@@ -146,13 +146,18 @@ class Scheduler:
             if turn.count > 1:
                 self.cache.publish(lease, sequence.tokens[: sequence.computed])
 
-    def remove(self, sequence: Sequence, *, failed: bool = False) -> None:
-        """Takes a sequence out, wherever it is; of a failed one nothing is kept for others."""
+    def remove(self, sequence: Sequence, *, failed: bool = False, unsound: bool = False) -> None:
+        """Takes a sequence out, wherever it is.
+
+        Of a ``failed`` one no more is kept for others; where it is ``unsound``, what is kept of it already is forgotten, too.
+        """
         if sequence.lease is None:
             self.waiting.remove(sequence)
-        else:
-            self.running.remove(sequence)
-            self._release(sequence, publish=not failed)
+            return
+        self.running.remove(sequence)
+        if unsound:
+            self.cache.forget(sequence.lease)
+        self._release(sequence, publish=not failed)
 
     def _chunk(self, sequence: Sequence, budget: _Budget, *, beside: bool) -> Turn:
         """What a prompt computes next, paid for from the budget."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from service.engine.job import Job
 from service.engine.pace import Pace
-from service.engine.request import Piece, TokenLogprob
+from service.engine.request import Piece, ScoresError, TokenLogprob
 from service.engine.runner import Result, Runner
 from service.engine.sampler import Choice, Drawn, draw, logprobs
 from service.engine.scheduler import Scheduler, Sequence, Turn, unread
@@ -187,13 +187,14 @@ class Steps:
             type(error).__name__,
             exc_info=error if log.isEnabledFor(logging.DEBUG) else None,
         )
-        return job, self._end(job, Piece("", finish_reason="error", error=f"{type(error).__name__}: {error}"))
+        piece = Piece("", finish_reason="error", error=f"{type(error).__name__}: {error}")
+        return job, self._end(job, piece, unsound=isinstance(error, ScoresError))
 
-    def _end(self, job: Job, piece: Piece) -> Piece:
+    def _end(self, job: Job, piece: Piece, *, unsound: bool = False) -> Piece:
         """Takes a request out, whatever its state; its last piece."""
         assert piece.finish_reason is not None
         sequence, metrics, now = job.sequence, self._metrics, time.monotonic()
-        self._scheduler.remove(sequence, failed=piece.finish_reason == "error")
+        self._scheduler.remove(sequence, failed=piece.finish_reason == "error", unsound=unsound)
         del self._jobs[sequence]
         self._ended(job)
         metrics.finished(piece.finish_reason)

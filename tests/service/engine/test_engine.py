@@ -228,7 +228,7 @@ def test_prompt_whose_scores_are_no_numbers_fails_alone(engine: Engine, monkeypa
 
     monkeypatch.setattr(Runner, "run", poisoned)
     failed = failing(engine, ([5] * 20, Sampling(max_tokens=5, prompt_logprobs=1)))
-    assert (failed.finish_reason, failed.error) == ("error", "ValueError: the model's scores are not numbers")
+    assert (failed.finish_reason, failed.error) == ("error", "ScoresError: the model's scores are not numbers")
     assert len(computed) == len(set(computed))  # their step is not computed again without it
 
 
@@ -402,7 +402,7 @@ def test_scores_that_are_no_numbers_do_not_spread(engine: Engine, monkeypatch: p
     for _ in range(2):
         assert failing(engine, ([poison] * 20, Sampling(max_tokens=5))).finish_reason == "error"
     monkeypatch.undo()
-    assert complete(engine, [poison] * 5).finish_reason is not None
+    assert complete(engine, [poison] * 20).finish_reason != "error"  # nor is it found in the prefix cache
 
 
 @pytest.mark.parametrize("end", ["fails", "ends", "leaves"])

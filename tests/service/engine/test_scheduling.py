@@ -51,7 +51,7 @@ class World:
         return sequence
 
     def leave(self, sequence: Sequence, *, failed: bool) -> None:
-        self.scheduler.remove(sequence, failed=failed)
+        self.scheduler.remove(sequence, failed=failed, unsound=failed)
         self.live.remove(sequence)
 
     def change(self) -> None:
@@ -362,3 +362,18 @@ def test_same_page_is_kept_once() -> None:
     one, other = pages.add(None, page(5)), pages.add(None, page(5))
     assert one is not None
     assert other == (one[0], False)
+
+
+def test_forgotten_page_is_not_found_while_it_is_held_nor_later() -> None:
+    pages = PrefixPages(2)
+    unsound = pages.add(None, page(5))
+    assert unsound is not None
+    pages.forget([unsound[0]])
+    assert pages.match(page(5), PAGE_TOKENS) == []
+    anew = pages.add(None, page(5))
+    assert anew is not None
+    assert anew[1]
+    pages.forget([unsound[0]])  # it is no longer the one of this name
+    assert pages.match(page(5), PAGE_TOKENS) == [anew[0]]
+    pages.release([unsound[0]])
+    assert pages.add(None, page(6)) == (unsound[0], True)
