@@ -115,7 +115,7 @@ class Drawn:
     def read(self) -> list[Choice | Exception]:
         """Waits for the choices: one per row, or why there is none. What goes wrong with one row, goes wrong with it alone."""
         tokens, usable, *likeliest = (part.tolist() for part in self._reading.wait())
-        told = dict(zip(_telling(self._choosers), zip(*likeliest, strict=True), strict=False))
+        told = dict(zip(_telling(self._choosers), zip(*likeliest, strict=True), strict=True))
         results: list[Choice | Exception] = []
         for row, chooser in enumerate(self._choosers):
             try:

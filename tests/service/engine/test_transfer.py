@@ -94,9 +94,10 @@ def launched(architecture: str, options: Sequence[dict[str, Any]], prompts: Sequ
                 mine = [choosers[turn.sequence] for turn in result.drawing]
                 drawn, before = draw(result.scores_of(range(len(mine))), mine), drawn
             scheduler.advance(turns)
-            for sequence in choosers if before else ():
+            for sequence, chooser in choosers.items() if before else ():
                 if sequence.tokens[-1] < 0:
                     sequence.tokens[-1] = 5
+                    chooser.accept(5)
             for row, turn in enumerate(result.drawing):
                 turn.sequence.tokens.append(unread(row))
     return copies.places
