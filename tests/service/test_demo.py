@@ -92,7 +92,7 @@ def n_answers_are_n_answers(target: Target) -> None:
 
 
 def logprobs_are_told(target: Target) -> None:
-    assert len(target.choice(logprobs=True)["logprobs"]["content"]) == 12
+    assert len(target.choice(temperature=0, logprobs=True)["logprobs"]["content"]) == 12
 
 
 def bias_counts(target: Target) -> None:
