@@ -3,8 +3,8 @@
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
@@ -16,8 +16,10 @@ from service.engine.request import Sampling, ScoresError, TokenLogprob
 SEED_BYTES = 8
 # Nearly every top-p set lies within so many tokens: sorting these instead of the vocabulary is many times faster.
 CANDIDATES = 256
-# How often a token is drawn from the whole vocabulary before it is sorted after all.
+# How often a token is drawn from the whole vocabulary before those outside top-p are looked for.
 DRAWS = 16
+# Of a float from 0 to 1, below the sign and the highest bit of the exponent.
+WEIGHT_BITS = 30
 # Drawing from the whole vocabulary looks for the block first and then within it.
 BLOCK = 128
 HIDDEN = float("-inf")
@@ -143,12 +145,14 @@ def draw(scores: torch.Tensor, choosers: Sequence[Chooser]) -> Drawn:
             except Exception as error:
                 failed[row] = error
     best, tokens = scores.max(-1)
-    random = [row for row, chooser in enumerate(choosers) if chooser.sampling.temperature > 0]
-    some = [row for row in random if choosers[row].sampling.top_k or choosers[row].sampling.top_p < 1]
-    for rows, draw_rows in ((some, _draw_from_best), ([row for row in random if row not in some], _draw_from_all)):
-        if rows and len(rows) == len(choosers):
+    ways: dict[Callable[[_Drawing], torch.Tensor], list[int]] = {}
+    for row, chooser in enumerate(choosers):
+        if chooser.sampling.temperature > 0:
+            ways.setdefault(_way(chooser.sampling), []).append(row)
+    for draw_rows, rows in ways.items():
+        if len(rows) == len(choosers):
             tokens = draw_rows(_Drawing.of(scores, choosers))
-        elif rows:
+        else:
             index = _ids(rows, scores)
             drawing = _Drawing.of(scores[index], [choosers[row] for row in rows])
             tokens = tokens.index_copy(0, index, draw_rows(drawing))
@@ -209,6 +213,34 @@ class _Drawing:
         chances = [chooser.chance() for chooser in self.choosers]
         return transfer.numbers(chances, self.weights.device, torch.float64).unsqueeze(1)
 
+    def total(self) -> torch.Tensor:
+        """The weight (rows, 1) of the whole vocabulary."""
+        return self.weights.sum(-1, keepdim=True, dtype=torch.float64)
+
+    def mass_above(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight (rows, 1) of all tokens that are likelier than one of such a ``weight`` (rows, 1)."""
+        return self.weights.where(self.weights > weight, 0).sum(-1, keepdim=True, dtype=torch.float64)
+
+    def bounded(self) -> "_Drawing":
+        """Without the tokens outside top-p, which are found on the device, with nothing asked of it.
+
+        Weights are floats from 0 to 1, whose bits, read as integers, are in the same order: the largest weight whose
+        likelier tokens add up to top-p is found bit by bit, and it and all below it go.
+        """
+        mass = self.top_p * self.total()
+        bound = torch.zeros(len(self.weights), 1, dtype=torch.int32, device=self.weights.device)
+        for bit in reversed(range(WEIGHT_BITS)):
+            higher = bound + 2**bit
+            bound = torch.where(self.mass_above(higher.view(torch.float32)) < mass, bound, higher)
+        return replace(self, weights=self.weights.where(self.weights > bound.view(torch.float32), 0))
+
+    def kept(self, best: torch.Tensor, sums: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        """Which of the likeliest tokens top-p of a ``total`` (rows, 1) leaves, and min-p.
+
+        ``best`` are their weights (rows, any number), highest first, and ``sums`` the running sums.
+        """
+        return (sums - best < self.top_p * total) & (best >= self.floor)
+
     def only(self, rows: list[int]) -> "_Drawing":
         index = _ids(rows, self.weights)
         return _Drawing(
@@ -218,6 +250,12 @@ class _Drawing:
             top_k=self.top_k[index],
             floor=self.floor[index],
         )
+
+
+def _way(options: Sampling) -> Callable[[_Drawing], torch.Tensor]:
+    if options.top_k:
+        return _draw_from_best
+    return _draw_from_likely if options.top_p < 1 else _draw_from_all
 
 
 def _draw_from_all(drawing: _Drawing) -> torch.Tensor:
@@ -235,28 +273,27 @@ def _draw_from_all(drawing: _Drawing) -> torch.Tensor:
 
 
 def _draw_from_best(drawing: _Drawing) -> torch.Tensor:
-    """Tokens (rows,) drawn from what top-k, of that top-p, and min-p leave; exact, with as few sorted as will do."""
-    vocabulary = drawing.weights.shape[-1]
-    count = min(vocabulary, max(CANDIDATES, *(chooser.sampling.top_k for chooser in drawing.choosers), 1))
+    """Tokens (rows,) drawn from what top-k, of that top-p, and min-p leave."""
+    count = min(drawing.weights.shape[-1], max(chooser.sampling.top_k for chooser in drawing.choosers))
     best, names = drawing.weights.topk(count)
+    last = drawing.top_k.clamp(max=count) - 1
     sums = best.cumsum(-1, dtype=torch.float64)
-    limited = drawing.top_k > 0
-    last = torch.where(limited, drawing.top_k.clamp(max=count), count) - 1
-    mass = drawing.top_p * torch.where(limited, sums.gather(1, last), drawing.weights.sum(-1, keepdim=True).double())
-    kept = (torch.arange(count, device=best.device) <= last) & (sums - best < mass) & (best >= drawing.floor)
-    few = list(range(len(best)))
-    if count < vocabulary and not all(chooser.sampling.top_k for chooser in drawing.choosers):
-        # Only the device knows, so this waits for it. Scores that are no numbers are nobody's token: any will do.
-        enough = (limited | ~(sums[:, -1:] < mass)).squeeze(1).tolist()
-        few = [row for row in few if enough[row]]
-    if len(few) == len(best):
-        return _pick(drawing, best * kept, names)
-    tokens = torch.empty(len(best), dtype=torch.int64, device=best.device)
-    if few:
-        index = _ids(few, best)
-        tokens[index] = _pick(drawing.only(few), (best * kept)[index], names[index])
-    rest = [row for row in range(len(best)) if row not in few]
-    tokens[_ids(rest, best)] = _draw_until_likely(drawing.only(rest))
+    kept = drawing.kept(best, sums, sums.gather(1, last)) & (torch.arange(count, device=best.device) <= last)
+    return _pick(drawing, best * kept, names)
+
+
+def _draw_from_likely(drawing: _Drawing) -> torch.Tensor:
+    """Tokens (rows,) drawn from what top-p and min-p leave; exact, without sorting the vocabulary."""
+    if drawing.weights.is_cuda:
+        # The device alone knows whether few tokens will do, and to ask it is to wait for it.
+        return _draw_from_all(drawing.bounded())
+    best, names = drawing.weights.topk(min(CANDIDATES, drawing.weights.shape[-1]))
+    sums = best.cumsum(-1, dtype=torch.float64)
+    total = drawing.total()
+    tokens = _pick(drawing, best * drawing.kept(best, sums, total), names)
+    too_few = (sums[:, -1:] < drawing.top_p * total).flatten().nonzero().flatten().tolist()
+    if too_few:
+        tokens[_ids(too_few, tokens)] = _draw_until_likely(drawing.only(too_few))
     return tokens
 
 
@@ -267,7 +304,7 @@ def _pick(drawing: _Drawing, weights: torch.Tensor, names: torch.Tensor) -> torc
 
 
 def _draw_until_likely(drawing: _Drawing) -> torch.Tensor:
-    """Tokens (rows,) within top-p, where it takes too many to sort: from all, again until the drawn one is among them.
+    """Tokens (rows,) within top-p: from all, again until the drawn one is among them.
 
     A token is if those more likely than it do not add up to top-p. A draw is with a probability of top-p at least.
     """
@@ -275,18 +312,14 @@ def _draw_until_likely(drawing: _Drawing) -> torch.Tensor:
     rows = list(range(len(tokens)))
     for _ in range(DRAWS):
         drawn = _draw_from_all(drawing).unsqueeze(1)
-        likelier = drawing.weights.where(drawing.weights > drawing.weights.gather(1, drawn), 0)
-        found = (likelier.sum(-1, keepdim=True) < drawing.top_p * drawing.weights.sum(-1, keepdim=True)).squeeze(1)
+        likelier = drawing.mass_above(drawing.weights.gather(1, drawn))
         tokens[_ids(rows, tokens)] = drawn.squeeze(1)
-        missed = (~found).nonzero().flatten().tolist()
+        missed = (likelier >= drawing.top_p * drawing.total()).flatten().nonzero().flatten().tolist()
         if not missed:
             break
         rows, drawing = [rows[index] for index in missed], drawing.only(missed)
     else:
-        best, names = drawing.weights.sort(descending=True)
-        sums = best.cumsum(-1, dtype=torch.float64)
-        kept = (sums - best < drawing.top_p * sums[:, -1:]) & (best >= drawing.floor)
-        tokens[_ids(rows, tokens)] = _pick(drawing, best * kept, names)
+        tokens[_ids(rows, tokens)] = _draw_from_all(drawing.bounded())
     return tokens
 
 

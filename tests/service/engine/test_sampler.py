@@ -84,13 +84,15 @@ def test_wrong_distribution_would_be_noticed() -> None:
     assert deviation(drawn(scores, temperature=1.1), torch.softmax(scores, -1)) > LIMIT
 
 
-@pytest.mark.parametrize("draws", [0, 1, 100])
+@pytest.mark.parametrize("draws", [0, 1, 100], ids="{} draws".format)
 @pytest.mark.parametrize("options", [{"top_p": 0.3}, {"top_p": 0.9, "min_p": 0.5}], ids=str)
-def test_top_p_over_many_tokens_is_exact_with_and_without_sorting(
-    monkeypatch: pytest.MonkeyPatch, draws: int, options: dict[str, float]
+@pytest.mark.parametrize("kind", ["peaked", "flat"])
+def test_top_p_over_many_tokens_is_exact_with_and_without_looking_for_its_bound(
+    monkeypatch: pytest.MonkeyPatch, kind: str, options: dict[str, float], draws: int
 ) -> None:
+    monkeypatch.setattr(sampler, "CANDIDATES", 1)
     monkeypatch.setattr(sampler, "DRAWS", draws)
-    scores = scores_of("flat")
+    scores = scores_of(kind)
     warpers: Any = LogitsProcessorList([theirs.TopPLogitsWarper(options["top_p"])])
     if "min_p" in options:
         warpers.append(theirs.MinPLogitsWarper(options["min_p"]))

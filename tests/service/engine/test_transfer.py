@@ -111,8 +111,9 @@ def test_step_is_launched_without_waiting(architecture: str) -> None:
         {"top_k": 5, "top_p": 0.9, "top_logprobs": 2},
         {"min_p": 0.1, "logit_bias": {3: 1.0}, "presence_penalty": 1.0, "repetition_penalty": 1.2, "min_tokens": 2},
         {"top_logprobs": 0},
+        {"top_p": 0.9},
     ]
-    assert launched(architecture, options, (5, 40, 90, 5)) == set()
+    assert launched(architecture, options, (5, 40, 90, 5, 5)) == set()
 
 
 @pytest.mark.usefixtures("pretended")
