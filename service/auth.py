@@ -1,5 +1,6 @@
 """API keys from a file: who may use the server."""
 
+import codecs
 import hmac
 import json
 import logging
@@ -59,7 +60,7 @@ class ApiKeys:
             version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
             if version == self._version:
                 return
-            lines = [line.strip() for line in self._file.read_bytes().splitlines()]
+            lines = [line.strip() for line in self._file.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()]
         except OSError as error:
             self._version, self._digests = None, ()
             self._complain(f"cannot be read: {error.strerror}")

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import logging
+import re
 import signal
 import time
 from contextlib import suppress
@@ -32,15 +33,37 @@ LINGER_SECONDS = 2.0
 IDLE_SECONDS = 75
 # For the answers that the drain cut off, to get their errors written.
 LAST_WORDS_SECONDS = 5
+_UPGRADE = re.compile(rb"^upgrade:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 class AgedConnection(HttpToolsProtocol):
-    """uvicorn's connection, which remembers since when it is open, and ends when nothing ever comes over it."""
+    """uvicorn's connection, which remembers since when it is open, and ends when nothing ever comes over it.
+
+    It does not hear of other protocols: the parser would take the body for one of theirs. Java's own client offers HTTP/2 with
+    every request.
+    """
+
+    _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {**self.app_state, CONNECTED_AT: time.monotonic()}
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            head, end, rest = data.partition(_END_OF_HEAD)
+            data = _UPGRADE.sub(b"", head + end[:2]) + end[2:] + rest
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answers what is no HTTP, as every other error is answered."""

@@ -1,9 +1,11 @@
 """The body of a request: bounded, JSON, and checked field by field."""
 
+import math
 import re
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, JsonValue, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from service.api import errors
@@ -20,6 +22,27 @@ class Body(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _finite(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    left: list[Iterable[JsonValue]] = [value.values()]
+    while left:
+        for part in left.pop():
+            if isinstance(part, float) and not math.isfinite(part):
+                raise ValueError(f"{part} is no number of JSON")
+            if isinstance(part, dict | list):
+                left.append(part.values() if isinstance(part, dict) else part)
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""Some languages write every number as one with a fraction, which is 0 here."""
+
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
+"""Of anything, as long as it can be written as JSON again: what is too large for a float is read as infinite."""
 
 SomeBody = TypeVar("SomeBody", bound=Body)
 

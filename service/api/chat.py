@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.api import errors, tools, wire
+from service.api.body import Whole
 from service.api.delta import AnswerReader, Delta
 from service.api.exchange import Exchange, pieces
 from service.api.messages import Conversation
@@ -21,7 +22,7 @@ from service.engine.request import Generation, Piece, TokenLogprob
 
 class ChatRequest(Conversation, GenerationOptions):
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0)
+    top_logprobs: Whole | None = Field(default=None, ge=0)
 
     @property
     def alternatives(self) -> int | None:
@@ -34,7 +35,7 @@ async def chat_completions(request: Request) -> Response:
     body = await exchange.read(ChatRequest)
     model = exchange.model(body.model)
     body.check(exchange.settings, model.vocabulary)
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise errors.invalid("top_logprobs", "is only allowed with logprobs=true")
     at_most("top_logprobs", body.top_logprobs or 0, exchange.settings.max_top_logprobs)
     structure = tools.structure(body) or body.structure()
@@ -48,6 +49,7 @@ async def chat_completions(request: Request) -> Response:
         prompt_logprobs=body.prompt_logprobs,
         structure=structure,
         defaults=exchange.context.defaults,
+        vocabulary=model.vocabulary,
     )
     marks = exchange.context.special_marks
     if sampling.skip_special_tokens and reads_special(body, marks):

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.api import errors, wire
+from service.api.body import Whole
 from service.api.exchange import Exchange, pieces
 from service.api.options import GenerationOptions, Token, at_most, check_tokens
 from service.api.probabilities import TokenTexts, of_completion, of_prompt
@@ -21,9 +22,9 @@ DEFAULT_TOKENS = 16  # OpenAI's own for this endpoint
 
 class CompletionRequest(GenerationOptions):
     prompt: str | list[Token] | list[str] | list[list[Token]] = Field(min_length=1)
-    max_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: Whole | None = Field(default=None, ge=0)
     echo: bool | None = None
-    logprobs: int | None = Field(default=None, ge=0)
+    logprobs: Whole | None = Field(default=None, ge=0)
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
@@ -55,6 +56,7 @@ async def completions(request: Request) -> Response:
         prompt_logprobs=max(wanted, default=None),
         structure=structure,
         defaults=exchange.context.defaults,
+        vocabulary=model.vocabulary,
     )
     answers = [
         _Answer(body, echo, tokens[:1] if body.echo else []) for tokens, echo in prompts for _ in range(body.answers)

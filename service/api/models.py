@@ -40,5 +40,6 @@ def _card(context: Context) -> dict[str, Any]:
 
 routes = [
     Route("/v1/models", list_models, methods=["GET"]),
+    Route("/v1/models/", list_models, methods=["GET"]),
     Route("/v1/models/{name:path}", retrieve_model, methods=["GET"]),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from service.api import errors, wire
-from service.api.body import Body
+from service.api.body import Body, JsonObject, Whole
 from service.engine.request import Grammar, Sampling
 from service.settings import Settings
 
@@ -17,7 +17,8 @@ MAX_BIAS = 100.0
 SEED_LIMIT = 2**63
 # Below it scores divided by it overflow, and the most likely token has all of the probability anyway.
 LEAST_TEMPERATURE = 0.01
-MAX_REPETITION_PENALTY = 10.0
+# Beyond them scores multiplied or divided by it overflow.
+LEAST_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 10.0
 # Every token of an answer is looked at for them.
 MAX_STOP_CHARACTERS = 1024
 MAX_BIASES = 1024
@@ -74,8 +75,8 @@ class StreamOptions(Body):
 
 class JsonSchema(Body):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-    schema_: dict[str, JsonValue] = Field(alias="schema")
-    strict: bool | None = None  # the schema holds either way
+    schema_: JsonObject | None = Field(default=None, alias="schema")  # without it, any object
+    strict: bool | None = None
 
 
 class ResponseFormat(Body):
@@ -86,9 +87,9 @@ class ResponseFormat(Body):
 class StructuredOutputs(Body):
     """vLLM's newer way to ask for what ``guided_json`` and its like ask for."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")  # only to see whether anything else was asked for
 
-    json_: dict[str, JsonValue] | str | None = Field(default=None, alias="json")
+    json_: JsonObject | str | None = Field(default=None, alias="json")
     regex: str | None = None
     choice: Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)] | None = None
     json_object: bool | None = None
@@ -98,19 +99,19 @@ class GenerationOptions(Body):
     model_config = ConfigDict(extra="allow")  # only to see whether what is not served was asked for
 
     model: str | None = None
-    n: int | None = Field(default=None, ge=1)
-    best_of: int | None = Field(default=None, ge=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
-    min_tokens: int | None = Field(default=None, ge=0)
-    prompt_logprobs: int | None = Field(default=None, ge=0)
+    n: Whole | None = Field(default=None, ge=1)
+    best_of: Whole | None = Field(default=None, ge=1)
+    max_tokens: Whole | None = Field(default=None, ge=1)
+    max_completion_tokens: Whole | None = Field(default=None, ge=1)
+    min_tokens: Whole | None = Field(default=None, ge=0)
+    prompt_logprobs: Whole | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, ge=0, le=MAX_TEMPERATURE)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=-1)
+    top_k: Whole | None = Field(default=None, ge=-1)
     min_p: float | None = Field(default=None, ge=0, le=1)
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: float | None = Field(default=None, gt=0, le=MAX_REPETITION_PENALTY)
+    repetition_penalty: float | None = Field(default=None, ge=LEAST_REPETITION_PENALTY, le=MAX_REPETITION_PENALTY)
     logit_bias: (
         Annotated[
             dict[Token, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]],
@@ -118,20 +119,20 @@ class GenerationOptions(Body):
         ]
         | None
     ) = None
-    seed: int | None = Field(default=None, ge=-SEED_LIMIT, lt=SEED_LIMIT)
+    seed: Whole | None = Field(default=None, ge=-SEED_LIMIT, lt=SEED_LIMIT)
     stop: Stop | list[Stop] | None = None
     stop_token_ids: list[Token] | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
     add_special_tokens: bool | None = None
-    truncate_prompt_tokens: int | None = Field(default=None, ge=KEEP_ALL)
+    truncate_prompt_tokens: Whole | None = Field(default=None, ge=KEEP_ALL)
     truncation_side: Literal["left", "right"] | None = None
     ignore_eos: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
-    guided_json: dict[str, JsonValue] | str | None = None
+    guided_json: JsonObject | str | None = None
     guided_regex: str | None = None
     guided_choice: Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)] | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -168,7 +169,10 @@ class GenerationOptions(Body):
                 raise errors.invalid(name, "is not served by this server; leave it out")
         if self.best_of is not None and self.best_of != self.answers:
             raise errors.invalid("best_of", f"{self.best_of} answers of which n={self.answers} are told is not served")
-        if self.stream_options is not None and not self.stream:
+        for name, value in ((self.structured_outputs and self.structured_outputs.model_extra) or {}).items():
+            if value not in (None, False):
+                raise errors.invalid(f"structured_outputs.{name}", "is not served by this server; leave it out")
+        if self.stream_options is not None and self.stream_options.model_fields_set and not self.stream:
             raise errors.invalid("stream_options", "is only allowed with stream=true")
         if self.prompt_logprobs is not None and self.stream:
             raise errors.invalid("prompt_logprobs", "is not served with stream=true")
@@ -205,6 +209,7 @@ class GenerationOptions(Body):
         prompt_logprobs: int | None,
         structure: tuple[str, Grammar] | None,
         defaults: Mapping[str, float],
+        vocabulary: int,
     ) -> Sampling:
         """``defaults`` are the model's own, of the fields that the client leaves open."""
 
@@ -212,13 +217,13 @@ class GenerationOptions(Body):
             value: float | None = getattr(self, name)
             return value if value is not None else defaults.get(name, otherwise)
 
-        temperature = chosen("temperature", 1.0)
+        temperature, top_k = chosen("temperature", 1.0), int(chosen("top_k", 0))
         return Sampling(
             max_tokens=max_tokens,
             min_tokens=self.min_tokens or 0,
             temperature=max(temperature, LEAST_TEMPERATURE) if temperature > 0 else 0.0,
             top_p=chosen("top_p", 1.0),
-            top_k=max(int(chosen("top_k", 0)), 0),
+            top_k=top_k if 0 < top_k < vocabulary else 0,
             min_p=chosen("min_p", 0.0),
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,

@@ -238,6 +238,7 @@ class Shapes:
     """Learns from one forward pass what every layer keeps: (key heads, head size) of keys and of values."""
 
     layers: dict[int, tuple[torch.Size, torch.Size]] = field(default_factory=dict)
+    windowed: set[int] = field(default_factory=set)  # layers that see the latest tokens only
     dtype: torch.dtype = torch.float32
     plain: bool = True  # no layer has a softcap or sinks
     paged: bool = False  # a step is computed by a paged kernel
@@ -249,6 +250,8 @@ class Shapes:
         if index in self.layers:
             raise ValueError(f"layer {index} has more than one attention")
         self.layers[index] = (key.shape[::2], value.shape[::2])
+        if scores.window is not None:
+            self.windowed.add(index)
         self.dtype = key.dtype
         self.plain &= scores.plain
         return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])

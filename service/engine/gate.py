@@ -18,7 +18,8 @@ from service.engine.scheduler import Scheduler, Sequence
 
 log = logging.getLogger(__name__)
 
-KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
+SLIDING = "sliding_attention"
+KNOWN_LAYERS = frozenset({"full_attention", SLIDING})
 # Texts that are compared: one in chunks, beside another, and both with a token after them.
 PROBE_LENGTHS = (21, 37)
 PROBE_CHUNK = 16
@@ -114,10 +115,24 @@ def _shapes(network: Any) -> Shapes:
     network(
         input_ids=torch.zeros((1, 2), dtype=torch.int64, device=network.device), use_cache=False, **{ARGUMENT: shapes}
     )
-    layers = network.config.get_text_config().num_hidden_layers
+    config = network.config.get_text_config()
+    layers = config.num_hidden_layers
     if sorted(shapes.layers) != list(range(layers)):
         raise ValueError(f"of its {layers} layers, those with attention are {sorted(shapes.layers)}")
+    # A window that is longer than the texts that are compared would not be missed there.
+    if missing := [layer for layer in range(layers) if _has_window(config, layer) and layer not in shapes.windowed]:
+        raise ValueError(f"layers {missing} do not tell of their window of {config.sliding_window} tokens")
     return shapes
+
+
+def _has_window(config: Any, layer: int) -> bool:
+    """Whether a layer does not see all that the model was made for."""
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if not window or window >= (getattr(config, "max_position_embeddings", None) or float("inf")):
+        return False
+    if kinds is not None:
+        return bool(kinds[layer] == SLIDING)
+    return getattr(config, "use_sliding_window", True) is not False
 
 
 def _packed(network: Any, shapes: Shapes, texts: list[list[int]]) -> list[torch.Tensor]:

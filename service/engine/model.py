@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from service.engine import division, gate, graphs, memory
+from service.engine import division, gate, graphs, memory, rotary
 from service.engine.attention import Shapes
 from service.engine.grammar import Grammars
 from service.engine.kv_cache import KvCache
@@ -74,6 +74,8 @@ class LanguageModel:
         if not ranks.several:
             network.to(device)  # where each rank's part already is
         ranks.meet()
+        context_tokens = settings.max_model_len or made_for
+        rotary.settle(network, context_tokens)
         report("comparing the packed forward pass with transformers' own")
         shapes = gate.check(network, divided=ranks.several)
         end_tokens = _end_tokens(network.generation_config, tokenizer)
@@ -84,7 +86,7 @@ class LanguageModel:
             tokenizer=tokenizer,
             grammars=Grammars(tokenizer, end_tokens),
             device=device,
-            context_tokens=settings.max_model_len or made_for,
+            context_tokens=context_tokens,
             end_tokens=end_tokens,
             ranks=ranks,
         )

@@ -1,5 +1,6 @@
 """Choosing the next tokens of a step from the model's scores, each request by its own rules and its own chance."""
 
+import math
 import os
 import random
 from collections import Counter
@@ -11,11 +12,13 @@ from torch.nn import functional
 
 from service.engine import transfer
 from service.engine.grammar import Matcher
-from service.engine.request import Sampling, ScoresError, TokenLogprob
+from service.engine.request import GrammarError, Sampling, ScoresError, TokenLogprob
 
 SEED_BYTES = 8
 # Nearly every top-p set lies within so many tokens: sorting these instead of the vocabulary is many times faster.
 CANDIDATES = 256
+# The most likely token of any vocabulary has more, so it is the only one; less may be no number in float32.
+LEAST_TOP_P = 1e-6
 # How often a token is drawn from the whole vocabulary before those outside top-p are looked for.
 DRAWS = 16
 # Of a float from 0 to 1, below the sign and the highest bit of the exponent.
@@ -99,7 +102,7 @@ class Drawn:
         self,
         choosers: Sequence[Chooser],
         tokens: torch.Tensor,  # (rows,), each one of the vocabulary, whatever the scores were
-        usable: torch.Tensor,  # (rows,)
+        best: torch.Tensor,  # (rows,), the highest score
         logs: torch.Tensor | None,  # (rows that want them, vocabulary)
         failed: Mapping[int, Exception],
     ) -> None:
@@ -112,18 +115,20 @@ class Drawn:
             most = max(choosers[row].sampling.top_logprobs or 0 for row in wanted)
             own = logs.gather(1, tokens[_ids(wanted, tokens)].unsqueeze(1)).squeeze(1)
             likeliest = (own, *logs.topk(min(most, logs.shape[-1])))
-        self._reading = transfer.Reading((tokens, usable, *likeliest))
+        self._reading = transfer.Reading((tokens, best, *likeliest))
 
     def read(self) -> list[Choice | Exception]:
         """Waits for the choices: one per row, or why there is none. What goes wrong with one row, goes wrong with it alone."""
-        tokens, usable, *likeliest = (part.tolist() for part in self._reading.wait())
+        tokens, best, *likeliest = (part.tolist() for part in self._reading.wait())
         told = dict(zip(_telling(self._choosers), zip(*likeliest, strict=True), strict=True))
         results: list[Choice | Exception] = []
         for row, chooser in enumerate(self._choosers):
             try:
                 if row in self._failed:
                     raise self._failed[row]
-                if not usable[row]:
+                if not math.isfinite(best[row]):
+                    if chooser.grammar is not None and best[row] == HIDDEN:
+                        raise GrammarError("no token of the vocabulary can come next")
                     raise ScoresError("the model's scores are not numbers, or no token is allowed")
                 chooser.accept(tokens[row])
                 results.append(Choice(tokens[row], _logprob(tokens[row], told.get(row), chooser.sampling)))
@@ -144,19 +149,18 @@ def draw(scores: torch.Tensor, choosers: Sequence[Chooser]) -> Drawn:
                 chooser.adjust(scores[row])
             except Exception as error:
                 failed[row] = error
-    best, tokens = scores.max(-1)
-    ways: dict[Callable[[_Drawing], torch.Tensor], list[int]] = {}
-    for row, chooser in enumerate(choosers):
-        if chooser.sampling.temperature > 0:
-            ways.setdefault(_way(chooser.sampling), []).append(row)
-    for draw_rows, rows in ways.items():
-        if len(rows) == len(choosers):
-            tokens = draw_rows(_Drawing.of(scores, choosers))
-        else:
-            index = _ids(rows, scores)
-            drawing = _Drawing.of(scores[index], [choosers[row] for row in rows])
-            tokens = tokens.index_copy(0, index, draw_rows(drawing))
-    return Drawn(choosers, tokens, best.isfinite(), logs, failed)
+    best, likeliest = scores.max(-1)
+    try:
+        tokens = _choose(scores, likeliest, choosers)
+    except Exception:  # one of them is to blame, or all of them need too much memory at once
+        tokens = likeliest.clone()
+        for row, chooser in enumerate(choosers):
+            own = slice(row, row + 1)
+            try:
+                tokens[own] = _choose(scores[own], likeliest[own], [chooser])
+            except Exception as error:
+                failed[row] = error
+    return Drawn(choosers, tokens, best, logs, failed)
 
 
 @torch.inference_mode()
@@ -203,7 +207,7 @@ class _Drawing:
         return cls(
             choosers=choosers,
             weights=weights,
-            top_p=column([one.top_p for one in options]),
+            top_p=column([max(one.top_p, LEAST_TOP_P) for one in options]),
             top_k=column([one.top_k for one in options], torch.int64),
             floor=column([one.min_p for one in options]) * weights.amax(-1, keepdim=True),
         )
@@ -250,6 +254,24 @@ class _Drawing:
             top_k=self.top_k[index],
             floor=self.floor[index],
         )
+
+
+def _choose(scores: torch.Tensor, likeliest: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+    """A token (rows,) for each row of scores, where the options that change them are applied: drawn, or the likeliest."""
+    tokens = likeliest
+    # Those that have many tokens sorted are no burden to others.
+    ways: dict[tuple[Callable[[_Drawing], torch.Tensor], bool], list[int]] = {}
+    for row, chooser in enumerate(choosers):
+        if chooser.sampling.temperature > 0:
+            ways.setdefault((_way(chooser.sampling), chooser.sampling.top_k > CANDIDATES), []).append(row)
+    for (draw_rows, _), rows in ways.items():
+        if len(rows) == len(choosers):
+            tokens = draw_rows(_Drawing.of(scores, choosers))
+        else:
+            index = _ids(rows, scores)
+            drawing = _Drawing.of(scores[index], [choosers[row] for row in rows])
+            tokens = tokens.index_copy(0, index, draw_rows(drawing))
+    return tokens
 
 
 def _way(options: Sampling) -> Callable[[_Drawing], torch.Tensor]:

@@ -5,6 +5,8 @@ from typing import Protocol
 
 # What a decoder writes for bytes that are no whole character yet.
 INCOMPLETE = "�"
+# A character has four bytes at most, each of which may be a token: so many that end in none, or say nothing, never will.
+HELD_TOKENS = 8
 # Some decoders drop the space before a first word: these many earlier tokens are decoded again to keep it.
 OVERLAP_TOKENS = 4
 
@@ -37,11 +39,16 @@ class Detokenizer:
     def _new_text(self, *, final: bool) -> str:
         before = self._decode(self._ids[self._from : self._told])
         now = self._decode(self._ids[self._from :])
-        if len(now) <= len(before) or (now.endswith(INCOMPLETE) and not final):
+        new, held = now[len(before) :], len(self._ids) - self._told
+        if not new:
+            if held >= HELD_TOKENS:
+                del self._ids[self._told :]
+            return ""
+        if now.endswith(INCOMPLETE) and not final and min(held, len(new)) < HELD_TOKENS:
             return ""
         self._from = max(self._from, self._told - OVERLAP_TOKENS)
         self._told = len(self._ids)
-        return now[len(before) :]
+        return new
 
     def _decode(self, ids: list[int]) -> str:
         return self._decoder.decode(ids, skip_special_tokens=self._skip_special_tokens)

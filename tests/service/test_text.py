@@ -28,6 +28,32 @@ def test_unfinished_character_is_told_at_the_end() -> None:
     assert detokenizer.end() == "�"
 
 
+class Counting(Bytes):
+    """Some bytes are special and say nothing; how many tokens are decoded is counted."""
+
+    decoded = 0
+
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str:
+        self.decoded += len(token_ids)
+        return super().decode([token for token in token_ids if token], skip_special_tokens=skip_special_tokens)
+
+
+@pytest.mark.parametrize(("token", "text"), [(0, ""), (0xFF, "�")])
+def test_tokens_that_never_become_a_character_are_not_decoded_again_and_again(token: int, text: str) -> None:
+    decoder = Counting()
+    detokenizer = Detokenizer(decoder)
+    told = "".join(detokenizer.add(token) for _ in range(1000))
+    assert told + detokenizer.end() == text * 1000
+    assert decoder.decoded < 40 * 1000
+
+
+@pytest.mark.parametrize("silent", range(12))
+def test_character_after_silent_tokens_comes_whole(silent: int) -> None:
+    detokenizer = Detokenizer(Counting())
+    pieces = [detokenizer.add(token) for token in [*b"a", *[0] * silent, *"🌊".encode()]]
+    assert [piece for piece in pieces if piece] == ["a", "🌊"]
+
+
 def test_words_keep_their_spaces() -> None:
     tokenizer: Tokenizer = tiny_model._tokenizer()
     text = "The model reads the prompt once, and then writes."

@@ -8,7 +8,7 @@ import transformers
 
 from service.engine import attention, gate
 from service.engine.linear import ReorderedLinear
-from tests.service.engine.networks import ARCHITECTURES, network
+from tests.service.engine.networks import ARCHITECTURES, CONTEXT, network
 
 
 def test_layers_that_the_engine_does_not_know_are_refused_by_name() -> None:
@@ -32,8 +32,22 @@ def test_attention_that_lacks_a_part_is_noticed(monkeypatch: pytest.MonkeyPatch,
 
     made = network(architecture, **ARCHITECTURES[architecture])
     monkeypatch.setattr(attention, "Scores", lacking)
-    with pytest.raises(gate.UnsupportedModelError, match=r"gives other scores .* is not supported"):
+    with pytest.raises(gate.UnsupportedModelError, match="gives other scores|do not tell of their window"):
         gate.check(made)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("qwen2_moe", {"use_sliding_window": True, "max_window_layers": 3}),
+        ("phimoe", {}),
+    ],
+)
+def test_window_that_only_the_mask_knows_is_noticed(architecture: str, options: dict[str, Any]) -> None:
+    experts = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    with pytest.raises(gate.UnsupportedModelError, match="do not tell of their window of 64 tokens"):
+        gate.check(network(architecture, sliding_window=64, **experts, **options))
+    gate.check(network(architecture, sliding_window=CONTEXT, **experts, **options))
 
 
 def test_network_that_breaks_is_refused_with_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,10 +200,11 @@ def test_scores_that_are_no_numbers_fail_their_own_request_only(bad: float, temp
     assert choices[0] == choices[2]
 
 
-def test_option_that_cannot_be_applied_fails_its_own_request_only() -> None:
+@pytest.mark.parametrize("options", [{"logit_bias": {10**6: 1.0}}, {"top_k": 2**63}], ids=str)
+def test_option_that_cannot_be_applied_fails_its_own_request_only(options: dict[str, Any]) -> None:
     scores = scores_of("small").repeat(2, 1)
-    wrong = Chooser(Sampling(max_tokens=1, logit_bias={10**6: 1.0}), [], frozenset())
+    wrong = Chooser(Sampling(max_tokens=1, **options), [], frozenset())
     good = Chooser(Sampling(max_tokens=1, temperature=0), [], frozenset())
     failed, chosen = draw(scores, [wrong, good]).read()
-    assert isinstance(failed, IndexError)
+    assert isinstance(failed, IndexError | ValueError)
     assert isinstance(chosen, Choice)
