@@ -34,6 +34,7 @@ IDLE_SECONDS = 75
 # For the answers that the drain cut off, to get their errors written.
 LAST_WORDS_SECONDS = 5
 _UPGRADE = re.compile(rb"^upgrade:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+_LONGEST_LINE = 65_536  # bytes of a head that are held back until their line has come whole
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -45,6 +46,7 @@ class AgedConnection(HttpToolsProtocol):
     """
 
     _in_head = True
+    _line = b""  # of a head, the one that has not come whole
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -53,9 +55,14 @@ class AgedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
-            head, end, rest = data.partition(_END_OF_HEAD)
-            data = _UPGRADE.sub(b"", head + end[:2]) + end[2:] + rest
+            head, end, rest = (self._line + data).partition(_END_OF_HEAD)
+            whole = len(head) if end or len(head) > _LONGEST_LINE else head.rfind(b"\n") + 1
+            self._line = head[whole:]
+            data = _UPGRADE.sub(b"", head[:whole] + end[:2]) + end[2:] + rest
         super().data_received(data)
+        if self._line and not self._in_head:  # the head ended before it: it is of the body
+            self._line, data = b"", self._line
+            super().data_received(data)
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -54,7 +54,8 @@ async def chat_completions(request: Request) -> Response:
     marks = exchange.context.special_marks
     if sampling.skip_special_tokens and reads_special(body, marks):
         sampling = replace(sampling, skip_special_tokens=False, hidden_tokens=marks.others)
-    answers = [_Answer(reader(body, text, exchange.context.template)) for _ in range(body.answers)]
+    most_calls = 1 if body.parallel_tool_calls is False else None
+    answers = [_Answer(reader(body, text, exchange.context.template), most_calls) for _ in range(body.answers)]
     generations = exchange.submit([prompt], sampling, body.answers, "messages", structure)
     if body.stream:
         head = wire.envelope("chatcmpl", "chat.completion.chunk", exchange.settings.name)
@@ -82,6 +83,7 @@ class _Answer:
     """One choice in the making."""
 
     reader: AnswerReader
+    most_calls: int | None = None  # further ones are not told
     content: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -96,6 +98,8 @@ class _Answer:
         deltas = list(self.reader.add(piece.text))
         if piece.finish_reason is not None:
             deltas += self.reader.end()
+        if self.most_calls is not None:
+            return [delta for delta in deltas if delta.call is None or delta.call.index < self.most_calls]
         return deltas
 
     def add(self, delta: Delta) -> None:
@@ -118,7 +122,7 @@ class _Answer:
         if self.calls:
             message |= {"content": content or None, "tool_calls": self.calls}
         if reasoning:
-            message["reasoning_content"] = reasoning
+            message |= {"reasoning": reasoning, "reasoning_content": reasoning}
         wanted = self.logprobs and {"content": of_chat(self.logprobs, texts), "refusal": None}
         return {
             "index": index,
@@ -182,7 +186,8 @@ def _delta(delta: Delta) -> str:
     if delta.content:
         return f'{{"content":{wire.encode(delta.content)}}}'
     if delta.reasoning:
-        return f'{{"reasoning_content":{wire.encode(delta.reasoning)}}}'
+        thought = wire.encode(delta.reasoning)
+        return f'{{"reasoning":{thought},"reasoning_content":{thought}}}'
     call = delta.call
     if call is None:
         return "{}"

@@ -8,8 +8,7 @@ from typing import Any
 from transformers.utils.chat_parsing import ResponseParser
 from transformers.utils.chat_parsing.response_templates import load_response_template
 
-from service.api import wire
-from service.api.calls import JsonCall
+from service.api.calls import JsonCall, called
 from service.api.delta import CallDelta, Delta, call_id
 
 log = logging.getLogger(__name__)
@@ -194,7 +193,7 @@ class Marked:
         if self._call.state != "head":  # it has been told as it came
             self._calls += 1
             return ()
-        functions = [_function(item) for item in (value if isinstance(value, list) else [value])]
+        functions = [called(item) for item in (value if isinstance(value, list) else [value])]
         if not all(functions):
             return self._text(_CONTENT, self._call_text)
         first = self._calls
@@ -204,12 +203,3 @@ class Marked:
             for place, function in enumerate(functions)
             if function is not None
         ]
-
-
-def _function(item: Any) -> tuple[str, str] | None:
-    """Name and arguments of a call as a response template gives it; None if it is none."""
-    function = item.get("function", item) if isinstance(item, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        return None
-    arguments = function.get("arguments", function.get("parameters", {}))
-    return function["name"], arguments if isinstance(arguments, str) else wire.encode(arguments)

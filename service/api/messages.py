@@ -9,10 +9,13 @@ from pydantic import Field, JsonValue, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from service.api import errors
-from service.api.body import Body
+from service.api.body import Body, JsonObject
 
 # Parameters of the call that renders, which a request must not set.
 _RESERVED = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters)
+
+# As vLLM joins them for a template that wants plain text.
+PART_SEPARATOR = "\n"
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
@@ -48,6 +51,7 @@ class Message(Body):
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+    reasoning: str | None = None
     reasoning_content: str | None = None
 
     @model_validator(mode="after")
@@ -60,11 +64,14 @@ class Message(Body):
 
     def templated(self) -> dict[str, Any]:
         """As chat templates want it: plain text, roles that they know, arguments of calls as objects."""
-        content = "".join(part.text for part in self.content) if isinstance(self.content, list) else self.content or ""
-        message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": content}
-        for field in ("name", "tool_call_id", "reasoning_content"):
-            if (value := getattr(self, field)) is not None:
-                message[field] = value
+        parts = [self.content or ""] if not isinstance(self.content, list) else [part.text for part in self.content]
+        message: dict[str, Any] = {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": PART_SEPARATOR.join(parts),
+        }
+        thoughts = self.reasoning if self.reasoning_content is None else self.reasoning_content
+        labels = {"name": self.name, "tool_call_id": self.tool_call_id, "reasoning_content": thoughts}
+        message |= {field: value for field, value in labels.items() if value is not None}
         if self.tool_calls:
             message["tool_calls"] = [
                 {"id": call.id, "type": "function", "function": _called(call.function)} for call in self.tool_calls
@@ -75,7 +82,7 @@ class Message(Body):
 class FunctionDefinition(Body):
     name: Name
     description: str | None = None
-    parameters: dict[str, JsonValue] | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
 
 
@@ -101,7 +108,7 @@ class Conversation(Body):
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
-    chat_template_kwargs: dict[str, JsonValue] | None = None
+    chat_template_kwargs: JsonObject | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
 

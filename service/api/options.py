@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field
 
 from service.api import errors, wire
 from service.api.body import Body, JsonObject, Whole
@@ -271,7 +271,9 @@ class GenerationOptions(Body):
             return Grammar(kind="json_object")
         if wanted.json_schema is None:
             raise errors.invalid("response_format.json_schema", "is required with type json_schema")
-        return _schema(wanted.json_schema.schema_)
+        if wanted.json_schema.schema_ is None:
+            return Grammar(kind="json_object")
+        return _schema(wanted.json_schema.schema_, lenient=wanted.json_schema.strict is not True)
 
 
 def model_defaults(generation: Any) -> dict[str, float]:
@@ -290,10 +292,11 @@ def check_tokens(name: str, tokens: Iterable[int], vocabulary: int) -> None:
         raise errors.invalid(name, f"token {largest} is not in the vocabulary of {vocabulary} tokens")
 
 
-def _schema(schema: dict[str, JsonValue] | str | None) -> Grammar | None:
+def _schema(schema: JsonObject | str | None, *, lenient: bool = False) -> Grammar | None:
     if schema is None:
         return None
-    return Grammar(kind="json_schema", definition=schema if isinstance(schema, str) else wire.encode(schema))
+    definition = schema if isinstance(schema, str) else wire.encode(schema)
+    return Grammar(kind="json_schema", definition=definition, lenient=lenient)
 
 
 def _regex(expression: str | None) -> Grammar | None:

@@ -16,8 +16,9 @@ def structure(conversation: Conversation) -> tuple[str, Grammar] | None:
 
 
 def _grammar(conversation: Conversation, tools: list[Tool]) -> Grammar:
+    lenient = not any(tool.function.strict for tool in tools)
     if conversation.tool_choice != "required":
-        return Grammar(kind="json_schema", definition=wire.encode(_parameters(tools[0])))
+        return Grammar(kind="json_schema", definition=wire.encode(_parameters(tools[0])), lenient=lenient)
     schema: dict[str, JsonValue] = {
         "type": "array",
         "minItems": 1,
@@ -27,7 +28,7 @@ def _grammar(conversation: Conversation, tools: list[Tool]) -> Grammar:
     }
     if conversation.parallel_tool_calls is False:
         schema["maxItems"] = 1
-    return Grammar(kind="json_schema", definition=wire.encode(schema))
+    return Grammar(kind="json_schema", definition=wire.encode(schema), lenient=lenient)
 
 
 def _parameters(tool: Tool) -> dict[str, JsonValue]:
@@ -52,7 +53,9 @@ def _moved(schema: JsonValue, name: str) -> JsonValue:
         return [_moved(part, name) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    moved = {key: _moved(value, name) for key, value in schema.items()}
+    # An identifier would be another beginning of the references.
+    kept = {key: value for key, value in schema.items() if key != "$id" or not isinstance(value, str)}
+    moved = {key: _moved(value, name) for key, value in kept.items()}
     target = schema.get("$ref")
     if isinstance(target, str) and target.startswith("#"):
         moved["$ref"] = f"#/$defs/{name}{target[1:]}"

@@ -14,6 +14,12 @@ from service.engine.request import Grammar, GrammarError
 
 # Between the parts of JSON: enough for indented text, too little for a model that would fill its answer with blanks.
 JSON_WHITESPACE = r"[\x20\x0A\x0D\x09]{0,20}"
+# Formats of texts that llguidance enforces. A format is an annotation, as JSON Schema has it: others change nothing.
+FORMATS = frozenset(
+    {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "unknown", "uri", "uuid"}
+)
+# Keys of a schema whose values are none.
+_VALUES = frozenset({"const", "default", "enum", "examples"})
 QUIET = 0  # llguidance's log level: what it would print is about a client's request
 
 
@@ -83,7 +89,7 @@ def _source(grammar: Grammar) -> str:
         case "json_object":
             return _json({"type": "object"})
         case "json_schema":
-            return _json(_parsed(grammar.definition))
+            return _json(_parsed(grammar.definition), lenient=grammar.lenient)
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.definition)
         case "choice":
@@ -93,13 +99,27 @@ def _source(grammar: Grammar) -> str:
             return LLMatcher.grammar_from_lark("start: " + " | ".join(json.dumps(choice) for choice in choices))
 
 
-def _json(schema: Any) -> str:
+def _json(schema: Any, *, lenient: bool = False) -> str:
     if not isinstance(schema, dict):
         raise GrammarError("a JSON schema is an object")
     try:
-        return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": JSON_WHITESPACE})
-    except (ValueError, OverflowError) as error:  # a number beyond 64 bits
+        return LLMatcher.grammar_from_json_schema(
+            _enforceable(schema), overrides={"whitespace_pattern": JSON_WHITESPACE, "lenient": lenient}
+        )
+    except (ValueError, OverflowError, RecursionError) as error:  # a number beyond 64 bits
         raise GrammarError(str(error)) from None
+
+
+def _enforceable(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_enforceable(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: part if key in _VALUES else _enforceable(part)
+        for key, part in schema.items()
+        if key != "format" or not isinstance(part, str) or part in FORMATS
+    }
 
 
 def _parsed(text: str) -> Any:

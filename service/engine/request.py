@@ -43,11 +43,12 @@ class Grammar:
     """What the text of an answer must be.
 
     ``definition`` is empty for ``json_object``, the schema as JSON for ``json_schema``, the expression for ``regex``,
-    and a JSON list of texts for ``choice``.
+    and a JSON list of texts for ``choice``. ``lenient``: what of a schema cannot be enforced is left out, else refused.
     """
 
     kind: GrammarKind
     definition: str = ""
+    lenient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

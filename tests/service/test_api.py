@@ -14,6 +14,10 @@ from tests.service.server import ServerProcess
 
 # A chunk carries all the tokens that have come while its reader was slow, so many in no case.
 MANY = 400
+RESPONSE_FORMAT = (
+    '"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"minimum": NUMBER}}}'
+)
+PARAMETERS = '"tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": [NUMBER]}}}]'
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "Say hello"}]
 
 
@@ -42,6 +46,7 @@ def post(server: ServerProcess, path: str, body: dict[str, Any]) -> httpx.Respon
 def test_models_are_listed_and_found_by_name(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert client.models.retrieve("tiny").owned_by == "llm-stack"
+    assert client.get("/models/", cast_to=httpx.Response).json()["data"][0]["id"] == "tiny"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("other")
 
@@ -148,14 +153,17 @@ class TestChat:
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text[: text.find(stop)]
 
     def test_messages_may_be_parts_and_carry_calls(self, client: openai.OpenAI) -> None:
-        parts = [{"role": "user", "content": [{"type": "text", "text": "Say "}, {"type": "text", "text": "hello"}]}]
-        same = [chat(client, messages=messages, temperature=0).choices[0].message for messages in (parts, HELLO)]
+        parts = [{"role": "user", "content": [{"type": "text", "text": "Say"}, {"type": "text", "text": "hello"}]}]
+        whole = [{"role": "user", "content": "Say\nhello"}]
+        same = [chat(client, messages=messages, temperature=0).choices[0].message for messages in (parts, whole)]
         assert same[0].content == same[1].content
         call = {"id": "c1", "type": "function", "function": {"name": "now", "arguments": '{"zone": "UTC"}'}}
         history = [
             *HELLO,
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot."}], "reasoning": "Hm."},
+            {"role": "user", "content": "Why?"},
         ]
         assert chat(client, messages=history).choices[0].finish_reason == "length"
 
@@ -297,6 +305,8 @@ class TestErrors:
             ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
             ({"extra_body": {"min_tokens": 13}}, "min_tokens"),
             ({"extra_body": {"min_p": 1.5}}, "min_p"),
+            ({"extra_body": {"repetition_penalty": 1e-300}}, "repetition_penalty"),
+            ({"extra_body": {"structured_outputs": {"grammar": "x"}}}, "structured_outputs.grammar"),
             ({"extra_body": {"stop_token_ids": [99999]}}, "stop_token_ids"),
             ({"extra_body": {"suffix": "x"}}, "suffix"),
             ({"extra_body": {"guided_regex": "a", "guided_json": {}}}, "guided_regex"),
@@ -333,6 +343,44 @@ class TestErrors:
         unset = {"temperature": None, "stop": None, "n": None, "response_format": None, "suffix": None}
         body = {"user": "me", "a_field_of_tomorrow": {"x": [1]}, "top_k": -1, **unset}
         assert chat(client, extra_body=body).choices[0].finish_reason == "length"
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"logprobs": False, "top_logprobs": 0},
+            {"max_tokens": 12.0, "seed": 42.0, "n": 1.0},
+            {"stream_options": {}},
+            {"top_k": 2**63},
+            {"top_k": 10**30},
+            {"top_p": 1e-300},
+            {"repetition_penalty": 0.01},
+            {"structured_outputs": {"grammar": None, "disable_any_whitespace": False}},
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}},
+        ],
+        ids=str,
+    )
+    def test_what_clients_send_is_taken(self, server: ServerProcess, options: dict[str, object]) -> None:
+        body = {"model": "tiny", "messages": HELLO, "max_tokens": 12, "ignore_eos": True, **options}
+        answer = post(server, "/v1/chat/completions", body)
+        assert answer.status_code == 200, answer.text
+
+    @pytest.mark.parametrize("number", ["NaN", "1e400"])
+    @pytest.mark.parametrize(
+        ("param", "body"),
+        [
+            ("guided_json", '"guided_json": {"minimum": NUMBER}'),
+            ("response_format.json_schema.schema", RESPONSE_FORMAT),
+            ("tools.0.function.parameters", PARAMETERS),
+        ],
+    )
+    def test_number_that_json_does_not_have_is_refused_by_name(
+        self, server: ServerProcess, param: str, body: str, number: str
+    ) -> None:
+        content = f'{{"messages": [{{"role": "user", "content": "x"}}], {body.replace("NUMBER", number)}}}'
+        answer = httpx.post(
+            f"{server.url}/v1/chat/completions", content=content, headers={"content-type": "application/json"}
+        )
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
     def test_unknown_model_is_404(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError) as refused:

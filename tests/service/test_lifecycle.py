@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,29 @@ def kept_alive(server: ServerProcess) -> http.client.HTTPConnection:
     connection.request("GET", "/v1/models")
     connection.getresponse().read()
     return connection
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_offer_of_another_protocol_is_passed_over(server: ServerProcess, parts: int, chunked: bool) -> None:
+    """As Java's own client makes it with every request."""
+    body = json.dumps({"prompt": "Upgrade: none\r\n", "max_tokens": 1}).encode()
+    framing = "transfer-encoding: chunked" if chunked else f"content-length: {len(body)}"
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nhost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        f"HTTP2-Settings: AAEAAEAA\r\ncontent-type: application/json\r\n{framing}\r\n\r\n"
+    )
+    sent = head.encode() + (b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body)
+    places = [len(head) * part // parts for part in range(1, parts)]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        for _ in range(2):  # one connection serves several
+            for start, end in pairwise([0, *places, len(head), len(sent)]):
+                connection.sendall(sent[start:end])
+                time.sleep(0.02)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            assert answer.status == 200, answer.read()
+            assert json.loads(answer.read())["usage"]["completion_tokens"] == 1
 
 
 def closed(connection: http.client.HTTPConnection) -> bool:

@@ -181,6 +181,45 @@ def test_calls_without_marks(places: list[int]) -> None:
         assert told(reader(conversation(), "", None), cut(text, places)) == (text, "", [])
 
 
+UNUSUAL = {
+    "with its type": (f'{{"type": "function", {json.dumps(CALL)[1:]}', [("weather", json.dumps(CALL["arguments"]))]),
+    "keys the other way round": ('{"parameters": {"days": 2}, "name": "weather"}', [("weather", '{"days":2}')]),
+    "arguments as a text": ('{"name": "weather", "arguments": "{\\"days\\": 2}"}', [("weather", '{"days": 2}')]),
+    "no arguments": ('{"name": "weather", "arguments": null}', [("weather", "{}")]),
+    "nothing but a name": ('{"name": "weather"}', [("weather", "{}")]),
+    "two of them": (
+        f'[{json.dumps(CALL)}, {{"name": "weather"}}, {json.dumps(CALL)}]',
+        [
+            ("weather", json.dumps(CALL["arguments"])),
+            ("weather", "{}"),
+            ("weather", json.dumps(CALL["arguments"], separators=(",", ":"))),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+@given(places=st.lists(st.integers(0, 200), max_size=20))
+def test_calls_without_marks_whose_keys_are_not_as_usual(name: str, places: list[int]) -> None:
+    text, calls = UNUSUAL[name]
+    assert told(reader(conversation(), "", None), cut(text, places)) == ("", "", calls)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "weather", "value": 3}',
+        ' [{"name": "weather", "value": 3}]',
+        '{"arguments": {}, "name": "nobody"}',
+        '{"parameters": {"a": 1}, "cut": "of',
+        '{"name": "weather", "arguments": [1e400]}',
+    ],
+)
+@given(places=st.lists(st.integers(0, 200), max_size=20))
+def test_nothing_that_is_no_call_is_swallowed(text: str, places: list[int]) -> None:
+    assert told(reader(conversation(), "", None), cut(text, places)) == (text, "", [])
+
+
 def test_response_template_that_is_none_is_left_aside() -> None:
     assert response_template(Tokenizer("", {"fields": {}})) is None
 
@@ -188,6 +227,7 @@ def test_response_template_that_is_none_is_left_aside() -> None:
 def test_references_of_a_tools_schema_hold_inside_the_list() -> None:
     recursive = {
         "type": "object",
+        "$id": "https://example.com/walk",
         "properties": {"next": {"$ref": "#"}, "x": {"$ref": "#/$defs/X"}},
         "$defs": {"X": {}},
     }
@@ -195,5 +235,6 @@ def test_references_of_a_tools_schema_hold_inside_the_list() -> None:
     body = {"messages": [{"role": "user", "content": "x"}], "tools": [tool], "tool_choice": "required"}
     forced = structure(Conversation.model_validate_json(json.dumps(body)))
     assert forced is not None
-    moved = json.loads(forced[1].definition)["$defs"]["walk"]["properties"]
-    assert moved == {"next": {"$ref": "#/$defs/walk"}, "x": {"$ref": "#/$defs/walk/$defs/X"}}
+    moved = json.loads(forced[1].definition)["$defs"]["walk"]
+    assert "$id" not in moved
+    assert moved["properties"] == {"next": {"$ref": "#/$defs/walk"}, "x": {"$ref": "#/$defs/walk/$defs/X"}}

@@ -88,6 +88,18 @@ def test_structure_that_is_none_is_refused(client: openai.OpenAI, body: dict[str
     assert chat(client).choices[0].finish_reason == "length"
 
 
+def test_what_cannot_be_enforced_is_refused_where_that_is_wanted(client: openai.OpenAI) -> None:
+    def wanted(strict: bool | None) -> dict[str, Any]:
+        schema = {"type": "array", "items": {"enum": [1]}, "uniqueItems": True, "maxItems": 2}
+        return {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": strict}}
+
+    for strict in (None, False):
+        content = chat(client, response_format=wanted(strict), max_tokens=MANY).choices[0].message.content
+        assert set(json.loads(content or "")) <= {1}
+    with pytest.raises(openai.BadRequestError, match="uniqueItems"):
+        chat(client, response_format=wanted(True))
+
+
 def test_schema_that_nothing_satisfies_is_the_clients_error(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="has no answer"):
         chat(client, extra_body={"guided_json": {"$ref": "#"}})
@@ -125,12 +137,16 @@ class TestTools:
             chunks = streamed(client, **options)
             deltas = [chunk.choices[0].delta for chunk in chunks]
             content = "".join(delta.content or "" for delta in deltas)
-            reasoning = "".join((delta.model_extra or {}).get("reasoning_content", "") for delta in deltas)
+            thoughts = [delta.model_extra or {} for delta in deltas]
+            reasoning = "".join(thought.get("reasoning", "") for thought in thoughts)
+            assert reasoning == "".join(thought.get("reasoning_content", "") for thought in thoughts)
             found, reason = calls(chunks), chunks[-1].choices[0].finish_reason
         else:
             choice = chat(client, **options).choices[0]
             content, reason = choice.message.content or "", choice.finish_reason
-            reasoning = (choice.message.model_extra or {})["reasoning_content"]
+            extra = choice.message.model_extra or {}
+            reasoning = extra["reasoning"]
+            assert reasoning == extra["reasoning_content"]
             found = [
                 (call.id, call.function.name, call.function.arguments)
                 for call in choice.message.tool_calls or []
@@ -141,6 +157,21 @@ class TestTools:
         assert json.loads(found[0][2])["city"] in ("Paris", "Rome")
         assert found[1][2] == "{}"
         assert len({identifier for identifier, _, _ in found}) == 2
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_one_call_at_most_where_one_is_wanted(self, client: openai.OpenAI, stream: bool) -> None:
+        options: dict[str, Any] = {
+            "tools": [WEATHER, NOW],
+            "parallel_tool_calls": False,
+            "extra_body": {"guided_regex": HERMES},
+            "max_tokens": MANY,
+        }
+        if stream:
+            found = [name for _, name, _ in calls(streamed(client, **options))]
+        else:
+            message = chat(client, **options).choices[0].message
+            found = [call.function.name for call in message.tool_calls or [] if call.type == "function"]
+        assert found == ["get_weather"]
 
     def test_none_means_that_the_text_is_text(self, client: openai.OpenAI) -> None:
         options: dict[str, Any] = {"tools": [WEATHER, NOW], "extra_body": {"guided_regex": HERMES}, "max_tokens": MANY}

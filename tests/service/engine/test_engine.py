@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from service.engine import engine as engine_module
 from service.engine.answer import Answer
 from service.engine.engine import Engine, EngineState
+from service.engine.grammar import FORMATS
 from service.engine.request import (
     ContextLengthError,
     EngineClosedError,
@@ -287,6 +288,25 @@ def test_grammars_beside_each_other_and_free_text(engine: Engine) -> None:
 def test_grammar_that_is_none_is_refused(engine: Engine, kind: Any, definition: str, message: str) -> None:
     with pytest.raises(GrammarError, match=message):
         complete(engine, grammar=Grammar(kind=kind, definition=definition))
+
+
+def test_what_cannot_be_enforced_is_left_out_where_it_may_be(engine: Engine) -> None:
+    schema = json.dumps({"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True, "maxItems": 3})
+    with pytest.raises(GrammarError, match="uniqueItems"):
+        complete(engine, grammar=Grammar(kind="json_schema", definition=schema))
+    answer = complete(engine, grammar=Grammar(kind="json_schema", definition=schema, lenient=True), max_tokens=200)
+    assert set(json.loads(answer.text)) <= {1, 2}
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_formats_that_are_known_are_enforced(engine: Engine, form: str) -> None:
+    complete(engine, grammar=Grammar(kind="json_schema", definition=json.dumps({"format": form})), max_tokens=1)
+
+
+def test_other_formats_change_nothing(engine: Engine) -> None:
+    schema = {"properties": {"format": {"enum": ["a"], "format": "path"}}, "required": ["format"], "format": "odd"}
+    grammar = Grammar(kind="json_schema", definition=json.dumps({"additionalProperties": False, **schema}))
+    assert json.loads(complete(engine, grammar=grammar, max_tokens=400).text)["format"] == "a"
 
 
 def test_refusals(engine: Engine) -> None:

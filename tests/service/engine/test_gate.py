@@ -32,7 +32,7 @@ def test_attention_that_lacks_a_part_is_noticed(monkeypatch: pytest.MonkeyPatch,
 
     made = network(architecture, **ARCHITECTURES[architecture])
     monkeypatch.setattr(attention, "Scores", lacking)
-    with pytest.raises(gate.UnsupportedModelError, match="gives other scores|do not tell of their window"):
+    with pytest.raises(gate.UnsupportedModelError, match=r"gives other scores|do not tell of their window"):
         gate.check(made)
 
 
