@@ -304,8 +304,13 @@ def test_formats_that_are_known_are_enforced(engine: Engine, form: str) -> None:
 
 
 def test_other_formats_change_nothing(engine: Engine) -> None:
-    schema = {"properties": {"format": {"enum": ["a"], "format": "path"}}, "required": ["format"], "format": "odd"}
-    grammar = Grammar(kind="json_schema", definition=json.dumps({"additionalProperties": False, **schema}))
+    schema = {
+        **SCHEMA,
+        "properties": {"format": {"enum": ["a"], "format": "path"}},
+        "required": ["format"],
+        "format": "odd",
+    }
+    grammar = Grammar(kind="json_schema", definition=json.dumps(schema))
     assert json.loads(complete(engine, grammar=grammar, max_tokens=400).text)["format"] == "a"
 
 
