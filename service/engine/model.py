@@ -16,7 +16,9 @@ from service.engine.grammar import Grammars
 from service.engine.kv_cache import KvCache
 from service.engine.progress import bars
 from service.engine.ranks import ALONE, Ranks
+from service.engine.request import Sampling
 from service.engine.runner import Runner
+from service.engine.sampler import Chooser, draw
 from service.engine.scheduler import SCORED_TOKENS, Scheduler, Sequence
 from service.engine.text import Decoder
 from service.settings import Settings
@@ -123,7 +125,8 @@ class LanguageModel:
         if settings.kv_cache_mib is not None:
             free, share = settings.kv_cache_mib * MEBIBYTE, 1.0
         elif self.device.type == "cuda":
-            free, share = memory.available(self.device) - self._activation_bytes(step_tokens), memory.CUDA_SHARE
+            needed = self._activation_bytes(settings, step_tokens)
+            free, share = memory.available(self.device) - needed, memory.CUDA_SHARE
             if settings.records_graphs:
                 free -= graphs.reserved_bytes(settings.max_running_requests, self.vocabulary, self.shapes.dtype)
         else:
@@ -153,8 +156,11 @@ class LanguageModel:
             sequence.tokens.append(0)
         scheduler.remove(sequence, failed=True)
 
-    def _activation_bytes(self, step_tokens: int) -> int:
-        """What the largest step takes beside the weights, measured by running it: one that tells of as many tokens as it may."""
+    def _activation_bytes(self, settings: Settings, step_tokens: int) -> int:
+        """What the largest step takes beside the weights, measured by running it: one that tells of as many tokens as it may.
+
+        And one in which as many requests as there may be draw a token.
+        """
         context = -(-step_tokens // 256) * 256
         cache = KvCache(region_tokens=2 * context, page_count=0, context_tokens=context)
         runner = Runner(self.network, cache, self.shapes)
@@ -164,6 +170,9 @@ class LanguageModel:
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
         runner.run(scheduler.plan())
+        drawing = Sampling(max_tokens=1, top_p=0.5, top_logprobs=0)
+        choosers = [Chooser(drawing, [], frozenset()) for _ in range(settings.max_running_requests)]
+        draw(torch.zeros(len(choosers), self.vocabulary, device=self.device), choosers)
         return torch.cuda.max_memory_allocated(self.device) - before
 
 
