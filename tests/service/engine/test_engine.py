@@ -402,7 +402,7 @@ def test_failure_in_the_text_is_its_requests_own(engine: Engine, monkeypatch: py
         return real(self, choice, complete=complete)
 
     monkeypatch.setattr(Answer, "add", add)
-    failed = failing(engine, (PROMPT, Sampling(max_tokens=29)))
+    failed = failing(engine, (PROMPT, Sampling(max_tokens=29, temperature=0)))
     assert (len(failed.tokens), failed.finish_reason, failed.error) == (3, "error", "UnicodeError: broken text")
 
 
