@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,9 +19,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from service.weight_files import UNWANTED
+
 FAILURE_STATUS, USAGE_STATUS = 1, 2
-# Pickled weights run code when they are loaded; the server reads safetensors only.
-LEFT_OUT = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 ATTEMPTS = 10
 REPORT_SECONDS = 5.0
 MEGABYTE = 1e6
@@ -69,7 +70,7 @@ def _files(paginator: Any, bucket: str, prefix: str) -> Iterator[StoredFile]:
     for page in paginator.paginate(Bucket=bucket, Prefix=f"{prefix}/" if prefix else ""):
         for entry in page.get("Contents", ()):
             name = entry["Key"].removeprefix(prefix).lstrip("/")
-            if name and not name.endswith("/") and not name.endswith(LEFT_OUT):
+            if name and not name.endswith("/") and not any(fnmatchcase(name, one) for one in UNWANTED):
                 yield StoredFile(entry["Key"], name, entry["Size"], entry["ETag"])
 
 

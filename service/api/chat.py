@@ -39,9 +39,9 @@ async def chat_completions(request: Request) -> Response:
         raise errors.invalid("top_logprobs", "is only allowed with logprobs=true")
     at_most("top_logprobs", body.top_logprobs or 0, exchange.settings.max_top_logprobs)
     structure = tools.structure(body) or body.structure()
-    text = body.rendered(model.tokenizer)
+    text = body.rendered(model.tokenizer, in_parts=exchange.context.in_parts)
     # A chat template writes its special tokens itself.
-    whole_prompt = await exchange.tokens(text, special=bool(body.add_special_tokens))
+    whole_prompt = await exchange.tokens(text, "messages", special=bool(body.add_special_tokens))
     prompt = body.truncated(whole_prompt, model.context_tokens - (body.token_limit or 1))
     sampling = body.sampling(
         max_tokens=body.token_limit or max(model.context_tokens - len(prompt), 1),

@@ -82,7 +82,7 @@ async def _prompt(
 ) -> tuple[list[int], str]:
     """A prompt's tokens, of which ``room`` fit beside the answer, and its text where that is echoed."""
     if isinstance(given, str):
-        whole = await exchange.tokens(given, special=body.add_special_tokens is not False)
+        whole = await exchange.tokens(given, "prompt", special=body.add_special_tokens is not False)
     else:
         check_tokens("prompt", given, model.vocabulary)
         whole = given

@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 from service import logs
 from service.api import body, errors, wire
 from service.api.marks import SpecialMarks, response_template
-from service.api.options import model_defaults
+from service.api.messages import wants_parts
+from service.api.options import check_tokens, model_defaults
 from service.api.probabilities import TokenTexts
 from service.engine.engine import Engine
 from service.engine.model import LanguageModel
@@ -64,6 +65,11 @@ class Context:
         return response_template(self.engine.model.tokenizer)
 
     @cached_property
+    def in_parts(self) -> bool:
+        """Whether the served model's chat template wants messages in parts."""
+        return wants_parts(self.engine.model.tokenizer)
+
+    @cached_property
     def special_marks(self) -> SpecialMarks:
         """Which of these marks are special tokens of the served model."""
         model = self.engine.model
@@ -109,15 +115,21 @@ class Exchange:
         except EngineClosedError as why:
             raise errors.unavailable(str(why)) from None
 
-    async def tokens(self, text: str, *, special: bool) -> list[int]:
-        """A text's tokens; ``special``: with those that the tokenizer puts around a text by itself."""
+    async def tokens(self, text: str, param: str, *, special: bool) -> list[int]:
+        """A text's tokens; ``special``: with those that the tokenizer puts around a text by itself.
+
+        Raises:
+            errors.ApiError: 400 naming ``param``, for a token that only the tokenizer knows.
+        """
         tokenizer: Any = self._engine.model.tokenizer
 
         def encode() -> list[int]:
             ids: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
             return ids
 
-        return await asyncio.to_thread(encode) if len(text) > LONG_TEXT_CHARACTERS else encode()
+        ids = await asyncio.to_thread(encode) if len(text) > LONG_TEXT_CHARACTERS else encode()
+        check_tokens(param, ids, self._engine.model.vocabulary)
+        return ids
 
     def submit(
         self,

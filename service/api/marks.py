@@ -63,7 +63,8 @@ def response_template(tokenizer: Any) -> Mapping[str, Any] | None:
             log.warning("the tokenizer's response template is none, answers stay as they are: %s", error)
             return None
         return declared
-    written = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+    templates = tokenizer.chat_template or ""
+    written = templates if isinstance(templates, str) else "\n".join(templates.values())  # each for a use of its own
     if "<tool_call>" in written:
         return _HERMES_XML if "<function=" in written else _HERMES
     return _HERMES if "</think>" in written else None

@@ -16,6 +16,8 @@ _RESERVED = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_templ
 
 # As vLLM joins them for a template that wants plain text.
 PART_SEPARATOR = "\n"
+# Of no template's own.
+PROBE = "who looks for this text"
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
@@ -62,12 +64,12 @@ class Message(Body):
             raise ValueError("a message of role tool needs tool_call_id")
         return self
 
-    def templated(self) -> dict[str, Any]:
-        """As chat templates want it: plain text, roles that they know, arguments of calls as objects."""
-        parts = [self.content or ""] if not isinstance(self.content, list) else [part.text for part in self.content]
+    def templated(self, *, in_parts: bool) -> dict[str, Any]:
+        """As chat templates want it: plain text or parts, roles that they know, arguments of calls as objects."""
+        texts = [self.content or ""] if not isinstance(self.content, list) else [part.text for part in self.content]
         message: dict[str, Any] = {
             "role": "system" if self.role == "developer" else self.role,
-            "content": PART_SEPARATOR.join(parts),
+            "content": [_part(text) for text in texts] if in_parts else PART_SEPARATOR.join(texts),
         }
         thoughts = self.reasoning if self.reasoning_content is None else self.reasoning_content
         labels = {"name": self.name, "tool_call_id": self.tool_call_id, "reasoning_content": thoughts}
@@ -132,8 +134,8 @@ class Conversation(Body):
             raise errors.invalid("tool_choice", f"{name!r} is none of the tools")
         return named[:1]
 
-    def rendered(self, tokenizer: Any) -> str:
-        """The prompt.
+    def rendered(self, tokenizer: Any, *, in_parts: bool) -> str:
+        """The prompt; ``in_parts``: see :func:`wants_parts`.
 
         Raises:
             errors.ApiError: the model has no template, or it refuses these messages.
@@ -151,7 +153,7 @@ class Conversation(Body):
             variables = {"reasoning_effort": self.reasoning_effort, **variables}
         try:
             text: str = tokenizer.apply_chat_template(
-                [message.templated() for message in self.messages],
+                [message.templated(in_parts=in_parts) for message in self.messages],
                 tools=[tool.model_dump(exclude_none=True) for tool in self.offered] or None,
                 tokenize=False,
                 add_generation_prompt=generates,
@@ -161,6 +163,23 @@ class Conversation(Body):
         except Exception as error:  # what a model's own template raises is of any type
             raise errors.invalid("messages", f"the model's chat template refuses them: {error}") from None
         return text
+
+
+def wants_parts(tokenizer: Any) -> bool:
+    """Whether a model's chat template looks for text in the parts of a message only, and not for a plain one."""
+
+    def shows(content: str | list[dict[str, str]]) -> bool:
+        try:
+            text: str = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
+        except Exception:  # what a model's own template raises is of any type
+            return False
+        return PROBE in text
+
+    return bool(tokenizer.chat_template) and not shows(PROBE) and shows([_part(PROBE)])
+
+
+def _part(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
 
 
 def _called(function: CalledFunction) -> dict[str, Any]:

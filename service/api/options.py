@@ -1,14 +1,17 @@
 """How an answer is made: the fields that chat completions and completions share, OpenAI's and vLLM's."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from service.api import errors, wire
 from service.api.body import Body, JsonObject, Whole
 from service.engine.request import Grammar, Sampling
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 # OpenAI's own bounds.
 MAX_TEMPERATURE = 2.0
@@ -277,9 +280,16 @@ class GenerationOptions(Body):
 
 
 def model_defaults(generation: Any) -> dict[str, float]:
-    """What a model's own `generation_config.json` sets of the fields that clients may leave open."""
+    """What a model's own `generation_config.json` sets of the fields that clients may leave open, and may send."""
     own: Mapping[str, Any] = generation.to_diff_dict()
-    return {name: own[name] for name in DEFAULTED if isinstance(own.get(name), int | float)}
+    defaults = {name: own[name] for name in DEFAULTED if isinstance(own.get(name), int | float)}
+    for name, value in tuple(defaults.items()):
+        try:
+            GenerationOptions.model_validate({name: value})
+        except ValidationError:
+            log.warning("the model's own %s is %s, which no request may send: it is left aside", name, value)
+            del defaults[name]
+    return defaults
 
 
 def at_most(name: str, value: int, most: int) -> None:

@@ -35,9 +35,10 @@ async def tokenize(request: Request) -> Response:
         raise errors.invalid("prompt", "send either prompt or messages")
     if body.prompt is not None:
         # A chat template writes its special tokens itself, so that a conversation has no more of them by default.
-        tokens = await exchange.tokens(body.prompt, special=body.add_special_tokens is not False)
+        tokens = await exchange.tokens(body.prompt, "prompt", special=body.add_special_tokens is not False)
     else:
-        tokens = await exchange.tokens(body.rendered(model.tokenizer), special=bool(body.add_special_tokens))
+        text = body.rendered(model.tokenizer, in_parts=exchange.context.in_parts)
+        tokens = await exchange.tokens(text, "messages", special=bool(body.add_special_tokens))
     texts = model.tokenizer.convert_ids_to_tokens(tokens) if body.return_token_strs else None
     return JSONResponse(
         {"count": len(tokens), "max_model_len": model.context_tokens, "tokens": tokens, "token_strs": texts}

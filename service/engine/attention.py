@@ -264,7 +264,7 @@ def _forward(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    packed: Step | Shapes,
+    packed: Step | Shapes | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -272,6 +272,8 @@ def _forward(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls in every layer, with (1, heads, tokens, size); gives (1, tokens, heads, size)."""
+    if packed is None:
+        raise ValueError("the model does not pass arguments on to its attention")
     scores = Scores(scale=scaling, window=sliding_window, softcap=softcap, sinks=s_aux)
     index: Any = module.layer_idx
     return packed.attend(index, query[0], key[0], value[0], scores)[None], None

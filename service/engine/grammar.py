@@ -29,8 +29,10 @@ class Grammars:
     def __init__(self, tokenizer: Any, end_tokens: frozenset[int]) -> None:
         """``tokenizer``: of transformers; only those of its fast kind can be used."""
         self._tokenizer: LLTokenizer | None = None
-        if isinstance(tokenizer, PreTrainedTokenizerFast) and end_tokens:
-            self._tokenizer = from_tokenizer(tokenizer, eos_token=sorted(end_tokens))
+        # What the tokenizer does not know, no grammar can end with.
+        ends = sorted(token for token in end_tokens if token < len(tokenizer))
+        if isinstance(tokenizer, PreTrainedTokenizerFast) and ends:
+            self._tokenizer = from_tokenizer(tokenizer, eos_token=ends)
 
     def compile(self, grammar: Grammar) -> "Matcher":
         """A matcher at the grammar's beginning, in some milliseconds.

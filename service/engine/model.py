@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from service.engine import division, gate, graphs, memory, rotary
+from service.engine import checkpoint, division, gate, graphs, memory, rotary
 from service.engine.attention import Shapes
 from service.engine.grammar import Grammars
 from service.engine.kv_cache import KvCache
@@ -23,10 +20,6 @@ from service.engine.scheduler import SCORED_TOKENS, Scheduler, Sequence
 from service.engine.text import Decoder
 from service.settings import Settings
 
-# Where a model does not say how long a text it was made for: what the oldest ones were.
-FALLBACK_CONTEXT_TOKENS = 2048
-# Everything but weights in formats that run code when they are read.
-WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 MEBIBYTE = 2**20
 
 
@@ -51,14 +44,14 @@ class LanguageModel:
 
         Raises:
             OSError, ValueError: from transformers, for files that are missing or wrong, and here for a GPU that is not there.
-            UnsupportedModelError: the engine cannot run this architecture.
+            UnsupportedModelError: the engine cannot run this architecture, or the files do not make a whole model.
         """
         device = ranks.device(device_type(settings.device))
-        directory = ranks.after_first(lambda: _directory(settings, report))
+        directory = ranks.after_first(lambda: checkpoint.locate(settings, report))
         report("reading tokenizer and configuration")
-        tokenizer = AutoTokenizer.from_pretrained(directory)
-        config = AutoConfig.from_pretrained(directory)
-        made_for = getattr(config.get_text_config(), "max_position_embeddings", None) or FALLBACK_CONTEXT_TOKENS
+        config = checkpoint.read_config(directory)
+        tokenizer = checkpoint.read_tokenizer(directory)
+        made_for = checkpoint.longest(config)
         if settings.max_model_len is not None and settings.max_model_len > made_for:
             raise ValueError(
                 f"MAX_MODEL_LEN={settings.max_model_len}: the model was made for at most {made_for} tokens"
@@ -67,9 +60,7 @@ class LanguageModel:
         report("loading weights")
         transformers_logging.set_tqdm_hook(lambda _, args, kwargs: bars(report)(*args, **kwargs))
         try:
-            network: Any = AutoModelForCausalLM.from_pretrained(
-                directory, config=config, dtype=settings.dtype, use_safetensors=True, **options
-            )
+            network = checkpoint.read_network(directory, config, dtype=settings.dtype, **options)
         finally:
             transformers_logging.set_tqdm_hook(None)
         network.eval()
@@ -80,7 +71,7 @@ class LanguageModel:
         rotary.settle(network, context_tokens)
         report("comparing the packed forward pass with transformers' own")
         shapes = gate.check(network, divided=ranks.several)
-        end_tokens = _end_tokens(network.generation_config, tokenizer)
+        end_tokens = _end_tokens(network, tokenizer)
         report("preparing grammars for the vocabulary")
         return cls(
             network=network,
@@ -176,21 +167,6 @@ class LanguageModel:
         return torch.cuda.max_memory_allocated(self.device) - before
 
 
-def _directory(settings: Settings, report: Callable[[str], None]) -> str:
-    """Where the model's files are; from the hub, those that are missing are fetched, and begun ones finished."""
-    if Path(settings.model).is_dir():
-        return settings.model
-    if Path(settings.model).is_absolute():
-        raise ValueError(f"MODEL={settings.model}: there is no such directory; is the volume with the weights mounted?")
-    report(f"fetching {settings.model}")
-    return snapshot_download(
-        settings.model,
-        revision=settings.model_revision,
-        allow_patterns=list(WANTED_FILES),
-        tqdm_class=bars(report),
-    )
-
-
 def device_type(wanted: str) -> str:
     """`cpu` or `cuda`, of what the setting says.
 
@@ -204,7 +180,11 @@ def device_type(wanted: str) -> str:
     return wanted
 
 
-def _end_tokens(generation: GenerationConfig, tokenizer: Any) -> frozenset[int]:
-    named = generation.eos_token_id
+def _end_tokens(network: Any, tokenizer: Any) -> frozenset[int]:
+    """Those that the network can write: some files name others."""
+    named = network.generation_config.eos_token_id
     ends = named if isinstance(named, list) else [named]
-    return frozenset(token for token in (*ends, tokenizer.eos_token_id) if token is not None)
+    vocabulary = network.get_input_embeddings().num_embeddings
+    return frozenset(
+        token for token in (*ends, tokenizer.eos_token_id) if token is not None and 0 <= token < vocabulary
+    )

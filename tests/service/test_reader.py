@@ -24,7 +24,7 @@ HERMES_XML = "{{ '<tool_call><function=' }}"
 class Tokenizer:
     """All that a reader looks at."""
 
-    chat_template: str
+    chat_template: str | dict[str, str]
     response_template: dict[str, Any] | None = None
     added_tokens_decoder: dict[int, AddedToken] = field(default_factory=dict)
 
@@ -218,6 +218,12 @@ def test_calls_without_marks_whose_keys_are_not_as_usual(name: str, places: list
 @given(places=st.lists(st.integers(0, 200), max_size=20))
 def test_nothing_that_is_no_call_is_swallowed(text: str, places: list[int]) -> None:
     assert told(reader(conversation(), "", None), cut(text, places)) == (text, "", [])
+
+
+def test_marks_may_be_written_by_one_of_several_templates() -> None:
+    several = Tokenizer({"default": "{{ messages }}", "tool_use": HERMES})
+    text = f"<tool_call>{json.dumps(CALL)}</tool_call>"
+    assert [name for name, _ in told(reader(conversation(), "", response_template(several)), [text])[2]] == ["weather"]
 
 
 def test_response_template_that_is_none_is_left_aside() -> None:

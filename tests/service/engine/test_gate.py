@@ -50,6 +50,11 @@ def test_window_that_only_the_mask_knows_is_noticed(architecture: str, options: 
     gate.check(network(architecture, sliding_window=CONTEXT, **experts, **options))
 
 
+def test_layer_that_passes_nothing_on_is_refused() -> None:
+    with pytest.raises(gate.UnsupportedModelError, match="does not pass arguments on to its attention"):
+        gate.check(network("nemotron", head_dim=16))
+
+
 def test_network_that_breaks_is_refused_with_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> torch.Tensor:
         raise RuntimeError("no such head")
