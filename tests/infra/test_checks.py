@@ -1,10 +1,12 @@
 """Every contradiction that is refused has a case here."""
 
 import copy
+import zoneinfo
 from typing import Any
 
 import pytest
 
+from infra import cron
 from infra.config.checks import CHECKS, endpoint, gpus, scaling, server
 from infra.config.loader import parse
 from infra.config.parsing import Check, ConfigError, Encrypted, Parser, Secret
@@ -37,6 +39,10 @@ def chat(**keys: object) -> Group:
     return {"models": {"chat": keys}}
 
 
+def evening(**keys: object) -> Group:
+    return chat(scaling={"schedules": [{**EVENING, **keys}]})
+
+
 def also(**keys: object) -> Group:
     """A second model like the first."""
     return {"models": {"chat": keys, "code": {**SOUND["models"]["chat"], **keys}}}
@@ -65,8 +71,12 @@ CASES: list[tuple[Group, str, str]] = [
         "no such exposure",
     ),
     (chat(scaling={**NO_TARGETS, "max_replicas": 1}), "models.chat.scaling.waiting_per_replica", "no signal"),
-    (chat(scaling={"schedules": [{**EVENING, "end": "0 8 * * *"}]}), "models.chat.scaling.schedules[0].end", "begins"),
-    (chat(scaling={"schedules": [{**EVENING, "replicas": 9}]}), "models.chat.scaling.schedules[0].replicas", "more than"),
+    (evening(end="0 8 * * *"), "models.chat.scaling.schedules[0].end", "begins"),
+    (evening(timezone="Europe/Belin"), "models.chat.scaling.schedules[0].timezone", "Europe/Berlin"),
+    (evening(timezone="Mars"), "models.chat.scaling.schedules[0].timezone", "IANA"),
+    (evening(start="99 8 * * 1-5"), "models.chat.scaling.schedules[0].start", "99 as its minute"),
+    (evening(end="0 25 * * *"), "models.chat.scaling.schedules[0].end", "25 as its hour"),
+    (evening(replicas=9), "models.chat.scaling.schedules[0].replicas", "more than"),
     (chat(scaling={"running_per_replica": 15}), "models.chat.scaling.running_per_replica", "never exceeded"),
     (chat(scaling={"waiting_per_replica": 60}), "models.chat.scaling.waiting_per_replica", "never exceeded"),
     (chat(scaling={"gpu_percent": 60}), "models.chat.scaling.gpu_percent", "the model has none"),
@@ -199,6 +209,32 @@ def test_a_contradiction_names_key_value_and_remedy(changes: Group, key: str, sa
     assert found, str(refused.value)
     assert found[0].value
     assert found[0].remedy.endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    ("time", "taken"),
+    [
+        ("0 8 * * 1-5", True),
+        ("*/5 7 1 JAN,jul ?", True),
+        ("0-30/10,45 22/2 1-15 1-12 sun-sat", True),
+        ("59 23 31 12 6", True),
+        ("0 22-6 * * *", False),  # over midnight
+        ("0 8 * * 7", False),  # Sunday is 0
+        ("0 8 * * fri-mon", False),
+        ("0 8 0 * *", False),
+        ("0 8 * 13 *", False),
+        ("0 8 * mon *", False),
+        ("*/0 8 * * *", False),
+        ("TZ=UTC 0 8 * *", False),
+    ],
+)
+def test_times_are_what_keda_takes(time: str, taken: bool) -> None:
+    assert (cron.refused(time) is None) == taken
+
+
+def test_a_host_without_time_zones_refuses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoneinfo, "available_timezones", set)
+    parse(changed(evening(timezone="Europe/Belin")))
 
 
 def test_slices_that_a_pool_has_are_not_refused() -> None:

@@ -1,7 +1,10 @@
 """Contradictions of replicas and signals."""
 
+import difflib
+import zoneinfo
 from collections.abc import Iterator
 
+from infra import cron
 from infra.config.parsing import Check, Contradiction
 from infra.config.schema import (
     DevicePlugin,
@@ -85,6 +88,29 @@ def schedule_hours(schedule: Schedule) -> Iterator[Contradiction]:
         )
 
 
+def schedule_zone(timezone: str) -> Iterator[Contradiction]:
+    """A time zone that does not exist: KEDA takes it, fails at every look, and its fallback keeps all replicas for ever."""
+    zones = zoneinfo.available_timezones()
+    # A host without the time zones' data knows none of them.
+    if zones and timezone not in zones:
+        near = difflib.get_close_matches(timezone, zones, n=1)
+        remedy = f"Did you mean {near[0]}?" if near else "Use a name of the IANA's time zones, such as Europe/Berlin."
+        yield Contradiction("timezone", timezone, "is no time zone that exists", remedy)
+
+
+def schedule_times(start: str, end: str) -> Iterator[Contradiction]:
+    """A time that cron does not know, such as an hour 25: KEDA refuses it."""
+    for key, time in (("start", start), ("end", end)):
+        if (found := cron.refused(time)) is not None:
+            field, text = found
+            yield Contradiction(
+                key,
+                time,
+                f"has {text} as its {field.name}",
+                f"Use {field.lowest} to {field.highest} or *, lists such as 1,2, rising ranges such as 1-5, steps such as */2.",
+            )
+
+
 def schedule_replicas(scaling: Scaling) -> Iterator[Contradiction]:
     """A schedule that wants more replicas than there may be."""
     for index, schedule in enumerate(scaling.schedules):
@@ -155,6 +181,8 @@ CHECKS = (
     Check(Model, ("scaling",), scale_to_zero),
     Check(Model, (), ingress_signal),
     Check(Model, ("scaling",), any_signal),
+    Check(Schedule, ("timezone",), schedule_zone),
+    Check(Schedule, ("start", "end"), schedule_times),
     Check(Schedule, (), schedule_hours),
     Check(Model, ("scaling",), schedule_replicas),
     Check(Model, ("server", "scaling"), running_target),
