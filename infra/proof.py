@@ -32,7 +32,7 @@ def ask(prometheus: str, query: str, token: str) -> str:
     except (OSError, ValueError, KeyError) as error:
         return f"Prometheus at {prometheus} does not answer: {error}"
     if not result:
-        return "no series: is the model's ServiceMonitor selected, and do the labels match?"
+        return "no series: is what exposes it scraped (its ServiceMonitor selected), and do the labels match?"
     if len(result) > 1:
         return f"{len(result)} series instead of one"
     value = float(result[0]["value"][1])

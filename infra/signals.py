@@ -16,6 +16,8 @@ from service.metric_names import KV_CACHE_USAGE, MODEL_NAME_LABEL, REQUESTS_RUNN
 
 # Of kube-state-metrics: the pods that the Deployment is meant to have.
 WANTED_REPLICAS = "kube_deployment_spec_replicas"
+# What is asked about them, and whom to look at when nothing answers.
+ASLEEP = "wanted replicas (kube-state-metrics, scraped with honorLabels)"
 # Of ingress-nginx's controller, per Ingress; counted there, it knows requests that found no pod.
 INGRESS_REQUESTS = "nginx_ingress_controller_requests"
 INGRESS_CONTROLLER = "nginx_ingress_controller_build_info"
@@ -75,11 +77,25 @@ def signals(
     return tuple(found)
 
 
+def questions(asked: tuple[Signal, ...], workload: Workload) -> dict[str, str]:
+    """What must have an answer before the autoscaler takes the signals, by name.
+
+    Beside the signals that is what they read 0 by while the model sleeps: with a pod there, their own queries never ask for it.
+    """
+    replicas = _wanted(workload)
+    asleep = any(replicas in signal.query for signal in asked)
+    return {signal.name: signal.query for signal in asked} | ({ASLEEP: replicas} if asleep else {})
+
+
 def _awake(query: str, scaling: Scaling, workload: Workload) -> str:
     """The query, and 0 while the model is meant to have no pod: only then is silence no failure."""
     if scaling.min_replicas > 0:
         return query
-    return f"({query}) or (sum({ModelSeries.of(workload).deployment(WANTED_REPLICAS)}) == 0)"
+    return f"({query}) or ({_wanted(workload)} == 0)"
+
+
+def _wanted(workload: Workload) -> str:
+    return f"sum({ModelSeries.of(workload).deployment(WANTED_REPLICAS)})"
 
 
 def _request_side(source: RequestSide, workload: Workload) -> Signal:

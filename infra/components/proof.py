@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 from infra import proof
 from infra.components.pod import PodArgs, node_selector, restricted_container, restricted_pod, tolerations
 from infra.components.prometheus_access import TOKEN_KEY
-from infra.signals import Signal
+from infra.signals import Signal, questions
 from infra.workload import MANAGED_BY_LABEL, PART_OF_LABEL, Workload
 
 SCRIPT = Path(proof.__file__)
@@ -51,9 +51,9 @@ class SignalProof(pulumi.ComponentResource):
     def __init__(self, name: str, args: SignalProofArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:SignalProof", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        questions = json.dumps([[signal.name, signal.query] for signal in args.signals])
+        asked = json.dumps(list(questions(args.signals, args.workload).items()))
         script = SCRIPT.read_text()
-        digest = hashlib.sha256("\0".join((questions, args.prometheus_address, script)).encode()).hexdigest()[:DIGITS]
+        digest = hashlib.sha256("\0".join((asked, args.prometheus_address, script)).encode()).hexdigest()[:DIGITS]
         labels = {PART_OF_LABEL: "llm-stack", MANAGED_BY_LABEL: "pulumi"}
         metadata = k8s.meta.v1.ObjectMetaArgs(
             name=f"{args.workload.name}-proof-{digest}", namespace=args.namespace, labels=labels
@@ -66,7 +66,7 @@ class SignalProof(pulumi.ComponentResource):
                 backoff_limit=0,  # what the script finds is final
                 template=k8s.core.v1.PodTemplateSpecArgs(
                     metadata=k8s.meta.v1.ObjectMetaArgs(labels=labels),
-                    spec=_pod(args, metadata, questions),
+                    spec=_pod(args, metadata, asked),
                 ),
             ),
             opts=pulumi.ResourceOptions(
@@ -78,10 +78,10 @@ class SignalProof(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _pod(args: SignalProofArgs, metadata: k8s.meta.v1.ObjectMetaArgs, questions: str) -> k8s.core.v1.PodSpecArgs:
+def _pod(args: SignalProofArgs, metadata: k8s.meta.v1.ObjectMetaArgs, asked: str) -> k8s.core.v1.PodSpecArgs:
     environment = {
         "PROMETHEUS": args.prometheus_address,
-        "QUESTIONS": questions,
+        "QUESTIONS": asked,
         "PATIENCE_SECONDS": str(PATIENCE_SECONDS),
     }
     script = k8s.core.v1.ConfigMapVolumeSourceArgs(name=metadata.name)
