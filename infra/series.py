@@ -2,8 +2,8 @@
 
 Who writes ``namespace`` and ``pod`` differs. The model's server and kube-state-metrics (scraped with ``honorLabels``, as
 kube-prometheus-stack does) have the workload's own. KEDA's operator is scraped without by its own chart, so that the
-ScaledObject's namespace arrives as ``exported_namespace``; both spellings are asked for. The DCGM exporter's is a choice
-of whoever installed it.
+ScaledObject's namespace arrives as ``exported_namespace``; ingress-nginx is scraped in either way; of both, both spellings are
+asked for. The DCGM exporter's is a choice of whoever installed it.
 """
 
 import json
@@ -81,7 +81,14 @@ class ModelSeries:
 
     def keda(self, metric: str, named: str, **labels: str) -> tuple[str, str]:
         """What KEDA's operator counts for the ScaledObject, in both spellings; ``named`` is the label with its name."""
-        own = {named: self.name, **labels}
+        return self._spelled(metric, {named: self.name, **labels})
+
+    def ingress(self, metric: str) -> tuple[str, str]:
+        """What ingress-nginx's controller counts for the model's Ingress, in both spellings."""
+        return self._spelled(metric, {"ingress": self.name})
+
+    def _spelled(self, metric: str, own: Mapping[str, str]) -> tuple[str, str]:
+        """The series whose namespace came with them: where the scrape renamed it, and where it kept it; none is in both."""
         places = ({"exported_namespace": self.namespace}, {"exported_namespace": "", "namespace": self.namespace})
         exported, honored = (f"{metric}{{{matchers({**own, **place})}}}" for place in places)
         return exported, honored

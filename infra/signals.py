@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from infra.config.schema import GpuMetrics, IngressRequests, QueryRequests, RequestSide, Scaling
-from infra.series import ModelSeries, matchers
+from infra.series import ModelSeries
 from infra.workload import Workload
 from service.metric_names import KV_CACHE_USAGE, MODEL_NAME_LABEL, REQUESTS_RUNNING, REQUESTS_WAITING
 
@@ -108,12 +108,14 @@ def _request_side(source: RequestSide, workload: Workload) -> Signal:
 
 def _ingress_rate(workload: Workload) -> str:
     """Requests per second at the model's Ingress."""
-    ingress = matchers({"exported_namespace": workload.namespace, "ingress": workload.name})
-    counter, before = f"{INGRESS_REQUESTS}{{{ingress}}}", f"offset {RATE_WINDOW}s"
+    counters, before = ModelSeries.of(workload).ingress(INGRESS_REQUESTS), f"offset {RATE_WINDOW}s"
+    now = " or ".join(counters)
+    then = " or ".join(f"{counter} {before}" for counter in counters)
+    rates = " or ".join(f"rate({counter}[{RATE_WINDOW}s])" for counter in counters)
     # A counter that is new begins with the first request, of which a rate, from one sample to the next, knows nothing. New it is
     # where its controller was scraped before and it was not there; else it may be old, and all it ever counted no news.
-    new = f"({counter} unless {counter} {before}) and on (instance) {INGRESS_CONTROLLER} {before}"
-    rate = f"sum(({new}) / {RATE_WINDOW} or rate({counter}[{RATE_WINDOW}s]))"
+    new = f"(({now}) unless ({then})) and on (instance) {INGRESS_CONTROLLER} {before}"
+    rate = f"sum(({new}) / {RATE_WINDOW} or {rates})"
     # The controller has no series for an Ingress that nobody asked for yet: that is no load. But a controller that is not
     # scraped is a failure, and must not read as none.
     return f"{rate} or 0 * count({INGRESS_CONTROLLER})"

@@ -15,6 +15,9 @@ from service import metric_names
 
 WORKLOAD = Workload(namespace="llm", name="chat", served_model='org/"chat"')
 EVERY = Scaling(kv_cache_percent=80.0, gpu_percent=60.0)
+# The namespace of the model's Ingress, as a scrape of ingress-nginx renames or keeps it.
+RENAMED = {"exported_namespace": "llm", "namespace": "ingress-nginx"}
+KEPT = {"namespace": "llm"}
 Ask = Callable[[str, dict[str, str], float | None], None]
 
 
@@ -123,10 +126,10 @@ def test_a_sleeping_model_reads_as_no_load_and_a_blind_one_does_not(ask: Ask) ->
 
 
 @pytest.mark.engine
-def test_requests_at_the_ingress_are_a_rate_that_the_first_one_counts_in(ask: Ask) -> None:
+@pytest.mark.parametrize("labels", [RENAMED, KEPT], ids=["renamed", "kept"])
+def test_requests_at_the_ingress_are_a_rate_that_the_first_one_counts_in(ask: Ask, labels: dict[str, str]) -> None:
     scaling = Scaling(min_replicas=0, request_side=IngressRequests(per_replica=2.0))
     query = found("requests", scaling).query
-    labels = {"exported_namespace": "llm", "namespace": "ingress-nginx"}
     mine = series("nginx_ingress_controller_requests", ingress="chat", status="503", **labels)
     other = series("nginx_ingress_controller_requests", ingress="code", status="200", **labels)
     controller = series("nginx_ingress_controller_build_info", pod="controller-1")
@@ -135,6 +138,13 @@ def test_requests_at_the_ingress_are_a_rate_that_the_first_one_counts_in(ask: As
     first = {mine: "_x9 1x20"}
     ask(query, {**first, controller: "1x20"}, 1 / RATE_WINDOW)
     ask(query, {**first, controller: "1x20", mine.replace("503", "200"): "0+30x20"}, 2 + 1 / RATE_WINDOW)
+    # A controller in the model's own namespace, and Ingresses of other namespaces that are called alike.
+    alike = ({**RENAMED, "exported_namespace": "other", "namespace": "llm"}, {"namespace": "other"})
+    namesakes = {
+        series("nginx_ingress_controller_requests", ingress="chat", status="503", **place): "0+900x20"
+        for place in alike
+    }
+    ask(query, {mine: "0+30x20", **namesakes, controller: "1x20"}, 2)
     ask(query, {other: "0+900x20"}, None)  # nobody scrapes a controller: that is not no load
     # Prometheus was away, or the controller is another one: what it counted before is no load of now.
     ask(query, {mine: "_x9 9000x20", controller: "_x9 1x20"}, 0)
@@ -146,8 +156,7 @@ def test_several_controllers_count_together_and_a_new_one_brings_no_load_with_it
     query = found("requests", scaling).query
 
     def requests(instance: str) -> str:
-        names = {"exported_namespace": "llm", "namespace": "ingress-nginx"}
-        return series("nginx_ingress_controller_requests", ingress="chat", status="200", instance=instance, **names)
+        return series("nginx_ingress_controller_requests", ingress="chat", status="200", instance=instance, **RENAMED)
 
     def controller(instance: str) -> str:
         return series("nginx_ingress_controller_build_info", pod=f"controller-{instance}", instance=instance)
@@ -155,5 +164,8 @@ def test_several_controllers_count_together_and_a_new_one_brings_no_load_with_it
     both = {controller("a"): "1x20", controller("b"): "1x20"}
     ask(query, {**both, requests("a"): "0+30x20", requests("b"): "0+60x20"}, 6)
     ask(query, {**both, requests("a"): "0+30x20", requests("b"): "_x9 3x20"}, 2 + 3 / RATE_WINDOW)
+    kept = series("nginx_ingress_controller_requests", ingress="chat", status="200", instance="b", **KEPT)
+    ask(query, {**both, requests("a"): "0+30x20", kept: "0+60x20"}, 6)
+    ask(query, {**both, requests("a"): "0+30x20", kept: "_x9 3x20"}, 2 + 3 / RATE_WINDOW)
     moved = {controller("a"): "1x20", controller("b"): "_x9 1x20"}
     ask(query, {**moved, requests("a"): "0+30x20", requests("b"): "_x9 9000x20"}, 2)
