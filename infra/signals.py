@@ -21,8 +21,10 @@ ASLEEP = "wanted replicas (kube-state-metrics, scraped with honorLabels)"
 # Of ingress-nginx's controller, per Ingress; counted there, it knows requests that found no pod.
 INGRESS_REQUESTS = "nginx_ingress_controller_requests"
 INGRESS_CONTROLLER = "nginx_ingress_controller_build_info"
-# Seconds: long enough for two scrapes at one a minute, short enough to wake a model soon.
+# Seconds: long enough for two scrapes at one a minute, short enough to show load soon …
 RATE_WINDOW = 120
+# … and, where KEDA's own looks wake the model, long enough that even one that is late by a whole interval sees every request.
+LOOKS = 2
 # Percent of the time in which a kernel ran; not there for slices of a GPU (MIG) …
 GPU_UTILIZATION = "DCGM_FI_DEV_GPU_UTIL"
 # … for which the share of busy compute engines, 0 to 1, is.
@@ -73,7 +75,7 @@ def signals(
         if target is not None
     ]
     if scaling.request_side is not None:
-        found.append(_request_side(scaling.request_side, workload))
+        found.append(_request_side(scaling.request_side, scaling, workload))
     return tuple(found)
 
 
@@ -98,24 +100,26 @@ def _wanted(workload: Workload) -> str:
     return f"sum({ModelSeries.of(workload).deployment(WANTED_REPLICAS)})"
 
 
-def _request_side(source: RequestSide, workload: Workload) -> Signal:
+def _request_side(source: RequestSide, scaling: Scaling, workload: Workload) -> Signal:
     match source:
         case IngressRequests(per_replica=per_replica):
-            return Signal(name="requests", query=_ingress_rate(workload), per_replica=per_replica)
+            # The horizontal autoscaler, which adds to the first replica, looks every 15 seconds.
+            window = RATE_WINDOW if scaling.min_replicas else max(RATE_WINDOW, LOOKS * scaling.polling_seconds)
+            return Signal(name="requests", query=_ingress_rate(workload, window), per_replica=per_replica)
         case QueryRequests(query=query, per_replica=per_replica):
             return Signal(name="requests", query=query, per_replica=per_replica)
 
 
-def _ingress_rate(workload: Workload) -> str:
-    """Requests per second at the model's Ingress."""
-    counters, before = ModelSeries.of(workload).ingress(INGRESS_REQUESTS), f"offset {RATE_WINDOW}s"
+def _ingress_rate(workload: Workload, window: int) -> str:
+    """Requests per second at the model's Ingress, over so many seconds."""
+    counters, before = ModelSeries.of(workload).ingress(INGRESS_REQUESTS), f"offset {window}s"
     now = " or ".join(counters)
     then = " or ".join(f"{counter} {before}" for counter in counters)
-    rates = " or ".join(f"rate({counter}[{RATE_WINDOW}s])" for counter in counters)
+    rates = " or ".join(f"rate({counter}[{window}s])" for counter in counters)
     # A counter that is new begins with the first request, of which a rate, from one sample to the next, knows nothing. New it is
     # where its controller was scraped before and it was not there; else it may be old, and all it ever counted no news.
     new = f"(({now}) unless ({then})) and on (instance) {INGRESS_CONTROLLER} {before}"
-    rate = f"sum(({new}) / {RATE_WINDOW} or {rates})"
+    rate = f"sum(({new}) / {window} or {rates})"
     # The controller has no series for an Ingress that nobody asked for yet: that is no load. But a controller that is not
     # scraped is a failure, and must not read as none.
     return f"{rate} or 0 * count({INGRESS_CONTROLLER})"

@@ -18,7 +18,7 @@ EVERY = Scaling(kv_cache_percent=80.0, gpu_percent=60.0)
 # The namespace of the model's Ingress, as a scrape of ingress-nginx renames or keeps it.
 RENAMED = {"exported_namespace": "llm", "namespace": "ingress-nginx"}
 KEPT = {"namespace": "llm"}
-Ask = Callable[[str, dict[str, str], float | None], None]
+Ask = Callable[..., None]
 
 
 def found(name: str, scaling: Scaling = EVERY, metrics: GpuMetrics | None = None, *, sliced: bool = False) -> Signal:
@@ -30,12 +30,12 @@ def found(name: str, scaling: Scaling = EVERY, metrics: GpuMetrics | None = None
 def ask(tmp_path: Path, tools: Tools) -> Ask:
     """Asks promtool for the value of a query over series that stay as they are; None: no series."""
 
-    def run(query: str, series: dict[str, str], value: float | None) -> None:
+    def run(query: str, series: dict[str, str], value: float | None, minutes: int = 3) -> None:
         sample = [] if value is None else [{"labels": "{}", "value": value}]
         test = {
             "interval": "15s",
             "input_series": [{"series": name, "values": values} for name, values in series.items()],
-            "promql_expr_test": [{"expr": query, "eval_time": "3m", "exp_samples": sample}],
+            "promql_expr_test": [{"expr": query, "eval_time": f"{minutes}m", "exp_samples": sample}],
         }
         file = tmp_path / "signal.yaml"
         file.write_text(
@@ -148,6 +148,17 @@ def test_requests_at_the_ingress_are_a_rate_that_the_first_one_counts_in(ask: As
     ask(query, {other: "0+900x20"}, None)  # nobody scrapes a controller: that is not no load
     # Prometheus was away, or the controller is another one: what it counted before is no load of now.
     ask(query, {mine: "_x9 9000x20", controller: "_x9 1x20"}, 0)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("lowest", "value"), [(0, 1 / 1200), (1, 0)])
+def test_a_request_is_seen_however_seldom_the_sleeping_model_is_looked_at(ask: Ask, lowest: int, value: float) -> None:
+    scaling = Scaling(min_replicas=lowest, polling_seconds=600, request_side=IngressRequests(per_replica=2.0))
+    query = found("requests", scaling).query
+    request = series("nginx_ingress_controller_requests", ingress="chat", status="503", **RENAMED)
+    controller = series("nginx_ingress_controller_build_info", pod="controller-1")
+    # Once, in the eleventh of 25 minutes; KEDA looked just before it.
+    ask(query, {request: "_x43 1x100", controller: "1x200"}, value, minutes=25)
 
 
 @pytest.mark.engine
