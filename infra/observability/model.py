@@ -35,6 +35,7 @@ KV_CACHE_FULL = 0.95  # share in use; above it new requests wait and running one
 PREEMPTED = 0.05  # preemptions per request that ended: one in twenty is computed twice
 GPU_MEMORY_FULL = 0.98  # share in use; servers take a fixed share at their start, and this is more than any
 RESTARTS = 3  # in an hour: not a single accident
+ERRORS_MINUTES = 15  # of the autoscaler's errors: long enough that those of one disturbance are counted together
 
 TARGET = "llm:replica_target:requests"
 OBJECTIVE = "llm:objective:seconds"
@@ -105,6 +106,13 @@ class ModelRules:
     def _awake(self) -> str:
         """A model that may have no replica is only missed while one is wanted."""
         return "" if self.min_replicas else f"\n  and on () {self._wanted} > 0"
+
+    @property
+    def _measured(self) -> str:
+        """A model that may have no replica is only measured while one is ready: each wake begins with failed looks."""
+        # By a step longer than errors are counted: none of the wake is still there when its silence ends.
+        ready = f"min_over_time({self._available}[{ERRORS_MINUTES + 1}m:1m])"
+        return "" if self.min_replicas else f"\n  and on () {ready} > 0"
 
     @property
     def _blind(self) -> int:
@@ -244,7 +252,7 @@ class ModelRules:
         inactive = series.autoscaler(
             "kube_horizontalpodautoscaler_status_condition", condition="ScalingActive", status="false"
         )
-        errors = f"sum by (scaler) ({keda.errors(series, 'increase', '15m')})"
+        errors = f"sum by (scaler) ({keda.errors(series, 'increase', f'{ERRORS_MINUTES}m')})"
         empty = f"sum by (scaler) ({keda.empty(series, 'increase', '5m')})"
         return (
             AlertRule(
@@ -274,11 +282,12 @@ class ModelRules:
             ),
             AlertRule(
                 name="LlmScalerErrors",
-                expression=f"{errors} >= {min(self.fallback_failures, 2)}{self._awake}",
+                expression=f"{errors} >= {min(self.fallback_failures, 2)}{self._measured}",
                 severity="ticket",
                 lasting=0,
                 summary=f"Model {name}: the autoscaler could not read a signal",
-                description='KEDA failed to read {{ $labels.scaler }} {{ $value | printf "%.0f" }} times in 15 minutes.',
+                description='KEDA failed to read {{ $labels.scaler }} {{ $value | printf "%.0f" }} times '
+                f"in {ERRORS_MINUTES} minutes.",
             ),
             AlertRule(
                 name="LlmScalerEmptyAnswers",

@@ -538,6 +538,28 @@ def test_a_model_that_may_sleep_is_not_missed_until_it_is_wanted(tools: Tools, t
 
 
 @pytest.mark.engine
+def test_looks_that_fail_while_a_model_wakes_are_no_errors_and_those_with_replicas_are(
+    tools: Tools, tmp_path: Path
+) -> None:
+    may_sleep = (rules(min_replicas=0).to_spec(), PLATFORM.to_spec())
+    wakes = {
+        **ASLEEP,
+        WANTED: then((0, 30), (1, 300)),
+        AVAILABLE: then((0, 38), (1, 300)),
+        INACTIVE: then((1, 30), (0, 300)),
+        **{empty_answers(trigger): f"_x29 1+16x8 {1 + 16 * 8}x300" for trigger in ("waiting", "running")},
+        **{
+            keda("keda_scaler_detail_errors_total", trigger): then((0, 31), (2, 1), (3, 300))
+            for trigger in ("waiting", "running")
+        },
+    }
+    waking = [RuleTest(series=with_changes(wakes, healthy()), minute=minute) for minute in (33, 40, 46)]
+    fails = {keda("keda_scaler_detail_errors_total", "waiting"): then((0, 20), (3, 300))}
+    failing = RuleTest(series=with_changes(fails, healthy()), minute=25, firing=[("LlmScalerErrors", "ticket")])
+    check(tools, tmp_path, may_sleep, [*waking, failing])
+
+
+@pytest.mark.engine
 def test_gpus_are_found_under_the_labels_of_the_charts_default_scrape(tools: Tools, tmp_path: Path) -> None:
     full = {
         gpu("DCGM_FI_DEV_FB_USED", 1, honor_labels=False): always(80900),
