@@ -123,6 +123,7 @@ class Model(pulumi.ComponentResource):
                 prometheus_address=prometheus.address,
                 token_secret=PrometheusAccess.name_of(workload) if access else None,
                 pod=pod,
+                provisioning=provisioning_seconds(config, args.key),
                 namespace=namespace,
                 after=(*measured, *access),
             )

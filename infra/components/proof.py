@@ -19,15 +19,16 @@ SCRIPT_PATH, TOKEN_PATH = "/proof", "/token"
 # Of a hash: what is asked, of whom, by which script.
 DIGITS = 10
 PATIENCE_SECONDS = 180
-# Above the script's own patience: its image may have to be pulled by another node.
-TIMEOUT_SECONDS = 480
+# Above the times that are known: scheduling, a start, and an image that comes more slowly than it was said to.
+MARGIN_SECONDS = 180
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignalProofArgs:
     """Which signals, asked of which Prometheus; ``pod`` is the model's, whose nodes have the image.
 
-    ``token_secret`` names the Secret with Prometheus' token.
+    ``token_secret`` names the Secret with Prometheus' token. ``provisioning``: seconds until there is such a node, should the
+    model sleep: others need not have the image's architecture, nor room for it.
     """
 
     workload: Workload
@@ -35,6 +36,7 @@ class SignalProofArgs:
     prometheus_address: str
     token_secret: str | None
     pod: PodArgs
+    provisioning: int
     namespace: pulumi.Input[str]
     after: tuple[pulumi.Resource, ...]
 
@@ -55,6 +57,7 @@ class SignalProof(pulumi.ComponentResource):
         script = SCRIPT.read_text()
         digest = hashlib.sha256("\0".join((asked, args.prometheus_address, script)).encode()).hexdigest()[:DIGITS]
         labels = {PART_OF_LABEL: "llm-stack", MANAGED_BY_LABEL: "pulumi"}
+        timeout = args.provisioning + args.pod.model.timing.image_pull_seconds + PATIENCE_SECONDS + MARGIN_SECONDS
         metadata = k8s.meta.v1.ObjectMetaArgs(
             name=f"{args.workload.name}-proof-{digest}", namespace=args.namespace, labels=labels
         )
@@ -72,7 +75,7 @@ class SignalProof(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[program, *args.after],
-                custom_timeouts=pulumi.CustomTimeouts(create=f"{TIMEOUT_SECONDS}s", update=f"{TIMEOUT_SECONDS}s"),
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{timeout}s", update=f"{timeout}s"),
             ),
         )
         self.register_outputs({})

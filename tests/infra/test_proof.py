@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from pulumi.runtime import mocks as pulumi_mocks
 
 from infra.components.proof import SCRIPT
 from tests.infra.conftest import Deploy
@@ -43,6 +44,20 @@ def prometheus() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.fixture
+def bounds(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """How long the engine was told to wait, at most, for the last resource of each type."""
+    found: dict[str, str] = {}
+    register: Callable[[Any, Any], Any] = pulumi_mocks.MockMonitor.RegisterResource
+
+    def registered(monitor: Any, request: Any) -> Any:
+        found[request.type.rpartition(":")[2]] = request.customTimeouts.create
+        return register(monitor, request)
+
+    monkeypatch.setattr(pulumi_mocks.MockMonitor, "RegisterResource", registered)
+    return found
+
+
 def told(job: Mapping) -> dict[str, str]:
     (only,) = job["spec"]["template"]["spec"]["containers"]
     return {entry["name"]: entry["value"] for entry in only["env"]}
@@ -70,3 +85,17 @@ def test_nobody_is_asked_for_sleep_that_no_signal_reads(deploy: Deploy, sound: M
     outside_only = {**SLEEPS, "waiting_per_replica": None, "running_per_replica": None}
     sound["models"]["chat"]["scaling"] = outside_only
     assert [name for name, _ in json.loads(told(deploy(sound).only("Job"))["QUESTIONS"])] == ["requests"]
+
+
+def test_the_job_of_a_model_that_sleeps_is_awaited_for_as_long_as_a_node_takes_to_come(
+    deploy: Deploy, sound: Mapping, bounds: dict[str, str]
+) -> None:
+    model = sound["models"]["chat"]
+    sound["gpu_pools"] = {
+        "l4": {"gpu": "L4", "total": "autoscaled", "provisioning_seconds": 1000, "node_selector": {"gpu": "l4"}}
+    }
+    model |= {"gpus": {"count": 1, "pool": "l4"}, "timing": {"image_pull_seconds": 900}, "scaling": SLEEPS}
+    job = deploy(sound).only("Job")
+    assert job["spec"]["template"]["spec"]["nodeSelector"] == {"gpu": "l4"}  # where the image belongs
+    patience = float(told(job)["PATIENCE_SECONDS"])
+    assert float(bounds["Job"].removesuffix("s")) > 1000 + 900 + patience
