@@ -1,7 +1,7 @@
 """Proof that the signals of a model are measured: asks Prometheus what the autoscaler will ask it.
 
-Runs in the cluster, in a Job, from a ConfigMap: `python proof.py` with QUESTIONS, a JSON list of [name, query], PROMETHEUS, and
-TOKEN_FILE where Prometheus wants a token. Standard library only: it runs in any image with Python.
+Runs in the cluster, in a Job, from a ConfigMap: `python proof.py` with QUESTIONS, a JSON list of [name, query], PROMETHEUS,
+PATIENCE_SECONDS, and TOKEN_FILE where Prometheus wants a token. Standard library only: it runs in any image with Python.
 """
 
 import json
@@ -14,8 +14,6 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-# A pod that has just become ready is scraped within an interval or two, of a minute at most.
-PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "180"))
 PAUSE_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 
@@ -44,7 +42,7 @@ def main() -> int:
     prometheus, open_questions = os.environ["PROMETHEUS"], dict(json.loads(os.environ["QUESTIONS"]))
     token_file = os.environ.get("TOKEN_FILE")
     token = Path(token_file).read_text().strip() if token_file else ""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + float(os.environ["PATIENCE_SECONDS"])
     while True:
         problems = {name: ask(prometheus, query, token) for name, query in open_questions.items()}
         for name in [name for name, problem in problems.items() if not problem]:

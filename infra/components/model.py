@@ -124,6 +124,7 @@ class Model(pulumi.ComponentResource):
                 token_secret=PrometheusAccess.name_of(workload) if access else None,
                 pod=pod,
                 provisioning=provisioning_seconds(config, args.key),
+                scrape_interval=prometheus.scrape_interval_seconds,
                 namespace=namespace,
                 after=(*measured, *access),
             )

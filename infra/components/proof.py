@@ -11,6 +11,7 @@ import pulumi_kubernetes as k8s
 from infra import proof
 from infra.components.pod import PodArgs, node_selector, restricted_container, restricted_pod, tolerations
 from infra.components.prometheus_access import TOKEN_KEY
+from infra.components.scaler import DISCOVERY_SECONDS
 from infra.signals import Signal, questions
 from infra.workload import MANAGED_BY_LABEL, PART_OF_LABEL, Workload
 
@@ -18,7 +19,8 @@ SCRIPT = Path(proof.__file__)
 SCRIPT_PATH, TOKEN_PATH = "/proof", "/token"
 # Of a hash: what is asked, of whom, by which script.
 DIGITS = 10
-PATIENCE_SECONDS = 180
+# Until Prometheus has two samples of a pod that it has just found: one scrape may fail, and each may be late by an interval.
+SCRAPES = 4
 # Above the times that are known: scheduling, a start, and an image that comes more slowly than it was said to.
 MARGIN_SECONDS = 180
 
@@ -28,7 +30,7 @@ class SignalProofArgs:
     """Which signals, asked of which Prometheus; ``pod`` is the model's, whose nodes have the image.
 
     ``token_secret`` names the Secret with Prometheus' token. ``provisioning``: seconds until there is such a node, should the
-    model sleep: others need not have the image's architecture, nor room for it.
+    model sleep: others need not have the image's architecture, nor room for it. ``scrape_interval`` is in seconds.
     """
 
     workload: Workload
@@ -37,8 +39,19 @@ class SignalProofArgs:
     token_secret: str | None
     pod: PodArgs
     provisioning: int
+    scrape_interval: int
     namespace: pulumi.Input[str]
     after: tuple[pulumi.Resource, ...]
+
+    @property
+    def patience(self) -> int:
+        """Seconds for which the script asks again."""
+        return DISCOVERY_SECONDS + SCRAPES * self.scrape_interval
+
+    @property
+    def timeout(self) -> int:
+        """Seconds for which the Job is awaited."""
+        return self.provisioning + self.pod.model.timing.image_pull_seconds + self.patience + MARGIN_SECONDS
 
 
 class SignalProof(pulumi.ComponentResource):
@@ -57,7 +70,6 @@ class SignalProof(pulumi.ComponentResource):
         script = SCRIPT.read_text()
         digest = hashlib.sha256("\0".join((asked, args.prometheus_address, script)).encode()).hexdigest()[:DIGITS]
         labels = {PART_OF_LABEL: "llm-stack", MANAGED_BY_LABEL: "pulumi"}
-        timeout = args.provisioning + args.pod.model.timing.image_pull_seconds + PATIENCE_SECONDS + MARGIN_SECONDS
         metadata = k8s.meta.v1.ObjectMetaArgs(
             name=f"{args.workload.name}-proof-{digest}", namespace=args.namespace, labels=labels
         )
@@ -75,7 +87,7 @@ class SignalProof(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[program, *args.after],
-                custom_timeouts=pulumi.CustomTimeouts(create=f"{timeout}s", update=f"{timeout}s"),
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{args.timeout}s", update=f"{args.timeout}s"),
             ),
         )
         self.register_outputs({})
@@ -85,7 +97,7 @@ def _pod(args: SignalProofArgs, metadata: k8s.meta.v1.ObjectMetaArgs, asked: str
     environment = {
         "PROMETHEUS": args.prometheus_address,
         "QUESTIONS": asked,
-        "PATIENCE_SECONDS": str(PATIENCE_SECONDS),
+        "PATIENCE_SECONDS": str(args.patience),
     }
     script = k8s.core.v1.ConfigMapVolumeSourceArgs(name=metadata.name)
     volumes = [k8s.core.v1.VolumeArgs(name="proof", config_map=script)]

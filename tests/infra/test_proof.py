@@ -14,6 +14,7 @@ import pytest
 from pulumi.runtime import mocks as pulumi_mocks
 
 from infra.components.proof import SCRIPT
+from infra.components.scaler import DISCOVERY_SECONDS
 from tests.infra.conftest import Deploy
 
 Mapping = dict[str, Any]
@@ -99,3 +100,14 @@ def test_the_job_of_a_model_that_sleeps_is_awaited_for_as_long_as_a_node_takes_t
     assert job["spec"]["template"]["spec"]["nodeSelector"] == {"gpu": "l4"}  # where the image belongs
     patience = float(told(job)["PATIENCE_SECONDS"])
     assert float(bounds["Job"].removesuffix("s")) > 1000 + 900 + patience
+
+
+@pytest.mark.parametrize("interval", [1, 15, 120])
+def test_a_pod_that_is_new_has_time_to_be_found_and_scraped_twice(
+    deploy: Deploy, sound: Mapping, bounds: dict[str, str], interval: int
+) -> None:
+    sound["monitoring"]["scrape_interval_seconds"] = interval
+    patience = float(told(deploy(sound).only("Job"))["PATIENCE_SECONDS"])
+    # Just after a scrape it is found, and the first two samples are an interval each.
+    assert patience > DISCOVERY_SECONDS + 2 * interval
+    assert float(bounds["Job"].removesuffix("s")) > patience
