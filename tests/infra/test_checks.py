@@ -43,6 +43,10 @@ def evening(**keys: object) -> Group:
     return chat(scaling={"schedules": [{**EVENING, **keys}]})
 
 
+def asking(query: str) -> Group:
+    return chat(scaling={"request_side": {"source": "query", "query": query, "per_replica": 1}})
+
+
 def also(**keys: object) -> Group:
     """A second model like the first."""
     return {"models": {"chat": keys, "code": {**SOUND["models"]["chat"], **keys}}}
@@ -70,6 +74,7 @@ CASES: list[tuple[Group, str, str]] = [
         "models.chat.scaling.request_side.source",
         "no such exposure",
     ),
+    (asking("sum(gw_queue) by (queue)"), "models.chat.scaling.request_side.query", "has by after its closing bracket"),
     (chat(scaling={**NO_TARGETS, "max_replicas": 1}), "models.chat.scaling.waiting_per_replica", "no signal"),
     (evening(end="0 8 * * *"), "models.chat.scaling.schedules[0].end", "begins"),
     (evening(timezone="Europe/Belin"), "models.chat.scaling.schedules[0].timezone", "Europe/Berlin"),
@@ -230,6 +235,23 @@ def test_a_contradiction_names_key_value_and_remedy(changes: Group, key: str, sa
 )
 def test_times_are_what_keda_takes(time: str, taken: bool) -> None:
     assert (cron.refused(time) is None) == taken
+
+
+@pytest.mark.parametrize(
+    ("query", "taken"),
+    [
+        ("sum(gw_queue)", True),
+        ("sum(max(gw_queue) by (queue))", True),
+        ('sum(rate(gw{a=") by ("}[2m])) or vector(0)', True),
+        ("sum(gw_queue) / count(gw_up == 1)", True),
+        ("sum(gw_queue) BY(queue) or vector(0)", False),
+        ("sum(gw_queue) without (pod)", False),
+        ("sum(gw_queue)\n  by (pod)", False),
+        ("sum(gw_queue) by (queue) + sum(gw_running)", False),
+    ],
+)
+def test_a_query_of_ones_own_gives_one_series(query: str, taken: bool) -> None:
+    assert (not list(scaling.one_series(query))) == taken
 
 
 def test_a_host_without_time_zones_refuses_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Contradictions of replicas and signals."""
 
 import difflib
+import re
 import zoneinfo
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from infra.config.schema import (
     IngressExposure,
     IngressRequests,
     Model,
+    QueryRequests,
     RuntimeKind,
     Scaling,
     Schedule,
@@ -23,6 +25,10 @@ from infra.config.schema import (
 # The horizontal autoscaler does nothing while the load is within this of its target (the controller manager's default).
 AUTOSCALER_TOLERANCE = 0.1
 NGINX_CLASS = "nginx"
+# Of PromQL: texts, brackets without brackets in them, and what makes an aggregation give several series.
+TEXT = re.compile(r"""\"(?:\\.|[^"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`""")
+BRACKETS = re.compile(r"[({\[][^(){}\[\]]*[)}\]]")
+GROUPING = re.compile(r"\b(by|without)\b", re.IGNORECASE)
 
 
 def replica_range(low: int, high: int) -> Iterator[Contradiction]:
@@ -60,6 +66,16 @@ def ingress_signal(model: Model) -> Iterator[Contradiction]:
         problem = "counts what passes an Ingress of ingress-nginx, and no such exposure leads to the model"
         remedy = f"Add exposure with kind ingress and class_name {NGINX_CLASS}, or use source query."
         yield Contradiction("scaling.request_side.source", IngressRequests.TAG, problem, remedy)
+
+
+def one_series(query: str) -> Iterator[Contradiction]:
+    """A query of one's own whose sum is grouped: KEDA wants one series, and fails at several."""
+    outside = TEXT.sub("", query)
+    while (shorter := BRACKETS.sub("", outside)) != outside:
+        outside = shorter
+    if (grouped := GROUPING.search(outside)) is not None:
+        problem = f"has {grouped[0]} after its closing bracket, and gives a series for each group: KEDA takes one"
+        yield Contradiction("query", query, problem, f"Leave {grouped[0]} (...) out, or put sum(...) around it all.")
 
 
 def any_signal(scaling: Scaling) -> Iterator[Contradiction]:
@@ -180,6 +196,7 @@ CHECKS = (
     Check(Scaling, ("min_replicas", "max_replicas", "fallback_replicas"), fallback_range),
     Check(Model, ("scaling",), scale_to_zero),
     Check(Model, (), ingress_signal),
+    Check(QueryRequests, ("query",), one_series),
     Check(Model, ("scaling",), any_signal),
     Check(Schedule, ("timezone",), schedule_zone),
     Check(Schedule, ("start", "end"), schedule_times),
