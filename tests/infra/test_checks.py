@@ -47,6 +47,12 @@ def asking(query: str) -> Group:
     return chat(scaling={"request_side": {"source": "query", "query": query, "per_replica": 1}})
 
 
+def counted(**exposure: str) -> Group:
+    """Requests that ingress-nginx counts at the model's exposure."""
+    scaling = {"request_side": {"source": "ingress-nginx", "per_replica": 1}}
+    return chat(scaling=scaling, exposure={**INGRESS, **exposure}, **KEYS)
+
+
 def also(**keys: object) -> Group:
     """A second model like the first."""
     return {"models": {"chat": keys, "code": {**SOUND["models"]["chat"], **keys}}}
@@ -74,6 +80,7 @@ CASES: list[tuple[Group, str, str]] = [
         "models.chat.scaling.request_side.source",
         "no such exposure",
     ),
+    (counted(class_name="traefik"), "models.chat.scaling.request_side.source", "no such exposure"),
     (asking("sum(gw_queue) by (queue)"), "models.chat.scaling.request_side.query", "has by after its closing bracket"),
     (chat(scaling={**NO_TARGETS, "max_replicas": 1}), "models.chat.scaling.waiting_per_replica", "no signal"),
     (evening(end="0 8 * * *"), "models.chat.scaling.schedules[0].end", "begins"),
@@ -271,9 +278,19 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
         {**pool(), **chat(**ON_GPUS, runtime=VLLM, scaling={"waiting_per_replica": 200})},
         {**pool(), **chat(**ON_GPUS, runtime=VLLM, api_keys={"source": "given", "keys": Secret("# one\none\n")})},
         chat(api_keys={"source": "given", "keys": Secret("one\ntwo\n")}),
+        counted(),
+        counted(class_name="nginx-internal"),
         chat(objectives={"first_token_seconds": 20, "first_token_p99_seconds": None}),
     ],
-    ids=["a cache is room", "vLLM's queue has no end", "one key for vLLM", "two keys", "no tail"],
+    ids=[
+        "a cache is room",
+        "vLLM's queue has no end",
+        "one key for vLLM",
+        "two keys",
+        "nginx",
+        "its own class",
+        "no tail",
+    ],
 )
 def test_what_goes_together_is_not_refused(changes: Group) -> None:
     parse(changed(changes))

@@ -24,6 +24,7 @@ from infra.config.schema import (
 
 # The horizontal autoscaler does nothing while the load is within this of its target (the controller manager's default).
 AUTOSCALER_TOLERANCE = 0.1
+# Part of the name of every usual class of ingress-nginx, such as nginx-internal.
 NGINX_CLASS = "nginx"
 # Of PromQL: texts, brackets without brackets in them, and what makes an aggregation give several series.
 TEXT = re.compile(r"""\"(?:\\.|[^"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`""")
@@ -61,10 +62,10 @@ def scale_to_zero(scaling: Scaling) -> Iterator[Contradiction]:
 def ingress_signal(model: Model) -> Iterator[Contradiction]:
     """Requests that ingress-nginx shall count, for a model to which no Ingress of its leads."""
     exposure = model.exposure
-    led = isinstance(exposure, IngressExposure) and exposure.class_name == NGINX_CLASS
+    led = isinstance(exposure, IngressExposure) and NGINX_CLASS in exposure.class_name
     if isinstance(model.scaling.request_side, IngressRequests) and not led:
         problem = "counts what passes an Ingress of ingress-nginx, and no such exposure leads to the model"
-        remedy = f"Add exposure with kind ingress and class_name {NGINX_CLASS}, or use source query."
+        remedy = f"Add exposure with kind ingress and a class_name with {NGINX_CLASS} in it, or use source query."
         yield Contradiction("scaling.request_side.source", IngressRequests.TAG, problem, remedy)
 
 
