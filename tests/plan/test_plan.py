@@ -26,6 +26,7 @@ Mapping = dict[str, Any]
 EDGE: Mapping = {"kind": "ingress", "host": "chat.acme.dev"}
 EAGER: Mapping = {"kind": "transformers", "enforce_eager": True}
 VLLM: Mapping = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
+MORNING: Mapping = {"timezone": "Europe/Berlin", "start": "0 8 * * 1-5", "end": "0 10 * * 1-5"}
 GATEWAY: Mapping = {"kind": "gateway", "host": "chat.acme.dev", "gateway": "public", "namespace": "edge", "tls": False}
 
 # The shipped stack, what is changed in it, and what is said of that.
@@ -48,6 +49,7 @@ CASES: list[tuple[str, Mapping, str, str, str]] = [
     ("prod", {"chat/exposure": {**EDGE, "class_name": "traefik"}}, "warning", "chat.exposure.class_name", "timeout"),
     ("prod", {"chat/exposure": GATEWAY}, "warning", "chat.exposure.tls", "travel in clear"),
     ("prod", {"chat/runtime": VLLM}, "warning", "chat.server.max_waiting_requests", "nobody is refused"),
+    ("prod", {"chat/scaling/schedules": [{**MORNING, "replicas": 2}]}, "warning", "chat.scaling.schedules[0].replicas", "always"),
     (
         "prod",
         {"chat/gpus/count": 2, "gpu_pools/large/total": 9, "chat/runtime": EAGER},
@@ -142,6 +144,7 @@ def test_what_is_wrong_shows_before_it_is_paid_for(
         {"gpu_pools/large/node_selector": {}, "device_plugin/mode": "existing"},
         {"chat/runtime": VLLM, "chat/server/max_waiting_requests": 64},
         {"chat/runtime": EAGER},
+        {"chat/scaling/schedules": [{**MORNING, "replicas": 3}]},
     ],
 )
 def test_what_is_as_it_should_be_needs_no_word(changes: Mapping) -> None:
