@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from infra.accelerator import devices_per_gpu, gpus_taken, parts_per_gpu
 from infra.config.schema import StackConfig
+from infra.weights import on_one_node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +24,16 @@ IN_PLACE = Rollout(max_surge=0, max_unavailable=1)
 def rollout_of(config: StackConfig, key: str) -> Rollout:
     """The rollout of the model ``key``: a pod more where its pool has room for it at the most replicas, else a pod less.
 
-    A surge on a full pool never ends: the new pod waits for a GPU that only the old one could free.
+    A surge on a full pool never ends: the new pod waits for a GPU that only the old one could free. Nor does one with a volume
+    of one node, where the new pod comes to another.
     """
     model = config.models[key]
     match model.placement.rollout:
         case "surge":
             return SURGE
         case "in-place":
+            return IN_PLACE
+        case "auto" if on_one_node(model.weights):
             return IN_PLACE
         case "auto":
             free = free_devices(config, key)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from infra.config.schema import (
     BakedWeights,
+    CacheVolume,
     HubWeights,
     NodeDiskWeights,
     OciWeights,
@@ -85,6 +86,17 @@ def node_disk_claim(weights: NodeDiskWeights, workload: Workload) -> str:
     A volume cannot move: another directory or node is another volume and claim, made before the pods leave the old ones.
     """
     return f"{workload.name}-weights-{_place(weights.node, weights.path)}"
+
+
+def cache_of(weights: Weights) -> CacheVolume | None:
+    """The volume that keeps downloads, where there is one."""
+    return weights.cache if isinstance(weights, HubWeights | S3Weights) else None
+
+
+def on_one_node(weights: Weights) -> bool:
+    """Whether the weights' volume can be used by the pods of one node only."""
+    cache = cache_of(weights)
+    return cache is not None and cache.access_mode == "ReadWriteOnce"
 
 
 def cache_claim(workload: Workload) -> str:

@@ -33,7 +33,7 @@ from infra.observability import ModelRules
 from infra.plan.timing import cooldown_seconds, provisioning_seconds
 from infra.rollout import IN_PLACE, rollout_of
 from infra.signals import signals
-from infra.weights import ModelSource
+from infra.weights import ModelSource, cache_of
 from infra.workload import Workload
 
 
@@ -193,11 +193,11 @@ class Model(pulumi.ComponentResource):
         workload, namespace, weights = args.workload, args.namespace, model.weights
         made: list[pulumi.Resource] = []
         if isinstance(weights, schema.NodeDiskWeights):
-            volume = NodeDiskVolumeArgs(workload=workload, weights=weights, namespace=namespace)
-            made.append(NodeDiskVolume(f"{name}-weights", volume, self._child))
-        if isinstance(weights, schema.HubWeights | schema.S3Weights) and weights.cache is not None:
-            cache = CacheArgs(workload=workload, cache=weights.cache, namespace=namespace)
-            made.append(WeightsCache(f"{name}-weights-cache", cache, self._child).claim)
+            disk = NodeDiskVolumeArgs(workload=workload, weights=weights, namespace=namespace)
+            made.append(NodeDiskVolume(f"{name}-weights", disk, self._child))
+        if (cache := cache_of(weights)) is not None:
+            volume = CacheArgs(workload=workload, cache=cache, namespace=namespace)
+            made.append(WeightsCache(f"{name}-weights-cache", volume, self._child).claim)
         if secrets := stored_secrets(weights):
             given = WeightsSecretArgs(workload=workload, values=secrets, namespace=namespace)
             made.append(WeightsSecret(f"{name}-weights", given, self._child).secret)

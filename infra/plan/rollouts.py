@@ -2,23 +2,27 @@
 
 from collections.abc import Iterator
 
-from infra.config.schema import CacheVolume, HubWeights, S3Weights, StackConfig
+from infra.config.schema import StackConfig
 from infra.findings import Finding, Severity
-from infra.rollout import IN_PLACE, free_gpus, rollout_of
+from infra.rollout import IN_PLACE, SURGE, free_gpus, rollout_of
+from infra.weights import cache_of, on_one_node
 
 
 def findings(config: StackConfig, key: str) -> Iterator[Finding]:
     """Downtime, GPUs that several models count on, and volumes that cannot be in two places."""
     model, path = config.models[key], f"models.{key}"
-    if rollout_of(config, key) == IN_PLACE and model.scaling.min_replicas <= 1:
+    rollout, one_node = rollout_of(config, key), on_one_node(model.weights)
+    if rollout == IN_PLACE and model.scaling.min_replicas <= 1:
         yield Finding(
             severity=Severity.WARNING,
             key=f"{path}.placement.rollout",
             value=model.placement.rollout,
             problem="takes the only replica away before the next one is ready: every update is a downtime of a start",
-            remedy="Leave one more GPU free in the pool, or keep two replicas.",
+            remedy="Use a cache that several nodes can use at once (ReadWriteMany), or keep two replicas."
+            if one_node
+            else "Leave one more GPU free in the pool, or keep two replicas.",
         )
-    cache = _cache(config, key)
+    cache = cache_of(model.weights)
     if cache is not None and cache.access_mode == "ReadWriteMany" and cache.storage_class is None:
         yield Finding(
             severity=Severity.WARNING,
@@ -27,12 +31,12 @@ def findings(config: StackConfig, key: str) -> Iterator[Finding]:
             problem="must be one that several nodes can use at once, which the default of EKS, GKE and AKS is not",
             remedy="Name one, such as that of EFS, Filestore, Azure Files or NFS.",
         )
-    if cache is not None and cache.access_mode == "ReadWriteOnce" and model.scaling.max_replicas > 1:
+    if one_node and (model.scaling.max_replicas > 1 or rollout == SURGE):
         yield Finding(
             severity=Severity.WARNING,
             key=f"{path}.weights.cache.access_mode",
-            value=cache.access_mode,
-            problem="lets one node use the volume: replicas on other nodes would wait for ever",
+            value="ReadWriteOnce",
+            problem="lets one node use the volume: replicas, and new pods of an update that surges, wait for ever on others",
             remedy="Use ReadWriteMany, or a pool of one node.",
         )
 
@@ -51,8 +55,3 @@ def shared_pools(config: StackConfig) -> Iterator[Finding]:
                 "for a GPU",
                 remedy="Lower max_replicas, or raise the total.",
             )
-
-
-def _cache(config: StackConfig, key: str) -> CacheVolume | None:
-    weights = config.models[key].weights
-    return weights.cache if isinstance(weights, HubWeights | S3Weights) else None

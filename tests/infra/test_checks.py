@@ -17,6 +17,7 @@ from tests.places import Place, places, watched
 Group = dict[str, Any]
 HUB = {"source": "hub", "repository": "owner/name", "revision": "0" * 40}
 S3 = {"source": "s3", "bucket": "models", "prefix": "chat", "size": "20Gi"}
+ONE_NODE = {**HUB, "cache": {"size": "10Gi", "storage_class": "gp3", "access_mode": "ReadWriteOnce"}}
 INGRESS = {"kind": "ingress", "host": "chat.acme.dev"}
 KEYS: Group = {"api_keys": {"source": "generated"}}
 ON_GPUS: Group = {"gpus": {"count": 1, "pool": "l4"}}
@@ -192,6 +193,11 @@ CASES: list[tuple[Group, str, str]] = [
         "models.chat.placement.rollout",
         "needs 1 free GPUs",
     ),
+    (
+        {**pool(total="autoscaled"), **chat(**ON_GPUS, weights=ONE_NODE, placement={"rollout": "surge"})},
+        "models.chat.placement.rollout",
+        "keeps the volume on the old pod's node",
+    ),
     ({**pool(), **chat(**ON_GPUS), "cost": {"budget_per_month": 9}}, "cost.budget_per_month", "price_per_hour is missing"),
 ]  # fmt: skip
 
@@ -280,6 +286,9 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
         chat(api_keys={"source": "given", "keys": Secret("one\ntwo\n")}),
         counted(),
         counted(class_name="nginx-internal"),
+        {**pool(total="autoscaled"), **chat(**ON_GPUS, weights=ONE_NODE)},
+        {**pool(total="autoscaled"), **chat(**ON_GPUS, weights=HUB, placement={"rollout": "surge"})},
+        chat(weights=ONE_NODE, placement={"rollout": "surge"}),
         chat(objectives={"first_token_seconds": 20, "first_token_p99_seconds": None}),
     ],
     ids=[
@@ -289,6 +298,9 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
         "two keys",
         "nginx",
         "its own class",
+        "one node in place",
+        "a surge without cache",
+        "a surge that may stay on its node",
         "no tail",
     ],
 )

@@ -19,7 +19,7 @@ from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, t
 from infra.plan.plan import Plan, plan
 from infra.plan.report import report
 from infra.project import ROOT
-from infra.rollout import IN_PLACE, SURGE, rollout_of
+from infra.rollout import IN_PLACE, SURGE, Rollout, rollout_of
 from tests.places import Place, places, watched
 
 Mapping = dict[str, Any]
@@ -208,6 +208,23 @@ def test_an_update_surges_where_a_slice_is_left(profile: str, total: int, in_pla
         for most in (in_place - 1, in_place)
     ]
     assert rollout == [SURGE, IN_PLACE]
+
+
+@pytest.mark.parametrize(("mode", "rollout"), [("ReadWriteOnce", IN_PLACE), ("ReadWriteMany", SURGE)])
+def test_an_update_waits_for_no_volume_that_the_old_pod_holds(mode: str, rollout: Rollout) -> None:
+    cache = {"size": "10Gi", "storage_class": "gp3", "access_mode": mode}
+    alone = {"chat/weights/cache": cache, "chat/scaling/max_replicas": 1}
+    assert rollout_of(parse(changed("dev", alone)), "chat") == rollout
+    told = {finding.key for finding in of("dev", alone).warnings}
+    assert ("models.chat.placement.rollout" in told) == (rollout == IN_PLACE)
+    assert "models.chat.weights.cache.access_mode" not in told
+
+
+def test_a_surge_on_a_volume_of_one_node_is_told() -> None:
+    cache = {"size": "10Gi", "storage_class": "gp3", "access_mode": "ReadWriteOnce"}
+    surge = {"chat/scaling/max_replicas": 1, "chat/placement": {"rollout": "surge"}, "gpu_pools/small/total": 2}
+    told = {finding.key: finding for finding in of("dev", {"chat/weights/cache": cache, **surge}).warnings}
+    assert "update that surges" in told["models.chat.weights.cache.access_mode"].problem
 
 
 def test_a_share_of_a_gpu_costs_a_share() -> None:

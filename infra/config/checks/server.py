@@ -19,6 +19,7 @@ from infra.lifecycle import drain_seconds
 from infra.observability.slo import near_buckets
 from infra.quantity import bytes_of
 from infra.versions import DCGM_EXPORTER, GPU_OPERATOR, NVIDIA_DEVICE_PLUGIN
+from infra.weights import on_one_node
 from service.metric_names import FIRST_TOKEN_BUCKETS, INTER_TOKEN_BUCKETS
 
 
@@ -108,6 +109,21 @@ def s3_room(size: str | None, cache: CacheVolume | None) -> Iterator[Contradicti
         yield Contradiction("size", size, problem, "Leave it out, or leave cache out.")
 
 
+def surge_of_one_node(config: StackConfig) -> Iterator[Contradiction]:
+    """An update that starts a new pod first, in a pool that adds nodes, on a volume that only the old pod's node can use."""
+    for name, model in config.models.items():
+        pool = config.gpu_pools.get(model.gpus.pool or "")
+        grows = pool is not None and pool.total == "autoscaled"
+        if model.placement.rollout == "surge" and grows and on_one_node(model.weights):
+            yield Contradiction(
+                f"models.{name}.placement.rollout",
+                "surge",
+                "never ends: weights.cache.access_mode = ReadWriteOnce keeps the volume on the old pod's node, and the new pod "
+                "comes to another",
+                "Use auto or in-place, or a cache of ReadWriteMany.",
+            )
+
+
 def objectives(promised: Objectives) -> Iterator[Contradiction]:
     """A promised latency that no bucket of its histogram ends at, so that nobody could count how often it was kept; a tail of
     99 % that is promised sooner than 95 %.
@@ -139,4 +155,5 @@ CHECKS = (
     Check(Objectives, (), objectives),
     Check(StackConfig, ("cluster", "models"), existing_claims),
     Check(StackConfig, (), namespaces),
+    Check(StackConfig, (), surge_of_one_node),
 )

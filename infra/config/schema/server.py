@@ -157,7 +157,8 @@ class Placement:
         "what the replicas are spread over, as far as they can be", default="node"
     )
     rollout: Literal["auto", "surge", "in-place"] = key(
-        "surge: a new pod before an old one goes (needs free GPUs); in-place: an old one goes first; auto: as the pool allows",
+        "surge: a new pod before an old one goes (needs free GPUs); in-place: an old one goes first; auto: as the pool and "
+        "the weights' volume allow",
         default="auto",
     )
     disruption_budget: bool = key(
