@@ -99,9 +99,12 @@ def on_one_node(weights: Weights) -> bool:
     return cache is not None and cache.access_mode == "ReadWriteOnce"
 
 
-def cache_claim(workload: Workload) -> str:
-    """The name of the claim that keeps downloads."""
-    return f"{workload.name}-weights-cache"
+def cache_claim(cache: CacheVolume, workload: Workload) -> str:
+    """The name of the claim that keeps downloads.
+
+    A claim cannot change its class or mode: others are another claim, made before the pods leave the old one. It can grow.
+    """
+    return f"{workload.name}-weights-cache-{_place(cache.storage_class or '', cache.access_mode)}"
 
 
 def weights_secret(workload: Workload) -> str:
@@ -112,6 +115,10 @@ def weights_secret(workload: Workload) -> str:
 def _place(*parts: str) -> str:
     """A short name for a place."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:PLACE_DIGITS]
+
+
+def _cache_volume(cache: CacheVolume | None, workload: Workload) -> ClaimVolume | None:
+    return None if cache is None else ClaimVolume(claim=cache_claim(cache, workload), read_only=False)
 
 
 def _below(directory: str | None) -> str:
@@ -125,7 +132,7 @@ def _hub(weights: HubWeights, workload: Workload) -> ModelSource:
     return ModelSource(
         model=weights.repository,
         revision=weights.revision,
-        volume=ClaimVolume(claim=cache_claim(workload), read_only=False) if weights.cache else None,
+        volume=_cache_volume(weights.cache, workload),
         mount_path=CACHE_PATH,
         environment=environment,
         secrets={} if weights.token is None else {"HF_TOKEN": HUB_TOKEN},
@@ -146,9 +153,7 @@ def _s3(weights: S3Weights, workload: Workload) -> ModelSource:
     return ModelSource(
         model=directory,
         # One of the two is given, never both.
-        volume=ClaimVolume(claim=cache_claim(workload), read_only=False)
-        if weights.size is None
-        else ScratchVolume(size=weights.size),
+        volume=_cache_volume(weights.cache, workload) if weights.size is None else ScratchVolume(size=weights.size),
         secrets={} if weights.secret_key is None else {"AWS_SECRET_ACCESS_KEY": S3_SECRET},
         fetch=fetch,
     )

@@ -87,7 +87,7 @@ class WeightsCache(pulumi.ComponentResource):
         self.claim = k8s.core.v1.PersistentVolumeClaim(
             name,
             metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=cache_claim(workload),
+                name=cache_claim(cache, workload),
                 namespace=args.namespace,
                 labels=workload.labels,
                 # Many storage classes bind a volume when its first pod comes, which waits for this claim in turn.

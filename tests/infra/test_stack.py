@@ -192,6 +192,20 @@ def test_another_directory_or_node_is_another_volume_and_claim(deploy: Deploy, s
     assert len(names) == 3
 
 
+def test_another_class_or_mode_is_another_cache_and_a_larger_one_the_same(deploy: Deploy, sound: Mapping) -> None:
+    names = []
+    for change in ({}, {"size": "80Gi"}, {"storage_class": "efs"}, {"access_mode": "ReadWriteOnce"}):
+        cache = {"size": "40Gi", "storage_class": "nfs", **change}
+        hub = {"source": "hub", "repository": "owner/name", "revision": "1" * 40, "cache": cache}
+        sound["models"]["chat"]["weights"] = hub
+        recorder = deploy(sound)
+        names.append(recorder.only("PersistentVolumeClaim")["metadata"]["name"])
+        volumes = recorder.only("Deployment")["spec"]["template"]["spec"]["volumes"]
+        assert {"name": "weights", "persistentVolumeClaim": {"claimName": names[-1], "readOnly": False}} in volumes
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+
+
 def test_a_namespace_of_others_is_neither_made_nor_removed(deploy: Deploy, sound: Mapping) -> None:
     sound["cluster"]["create_namespace"] = False
     recorder = deploy(sound)
