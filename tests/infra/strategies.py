@@ -267,7 +267,10 @@ def _lock_doors(draw: Draw, model: Group, number: int) -> None:
             exposure["class_name"] = "nginx"
         else:
             model["scaling"]["request_side"] = {"source": "query", "query": "sum(gateway_queue)", "per_replica": 2}
-    if model.get("api_keys", {}).get("source") == "none" and (exposure or endpoint.get("type") == "LoadBalancer"):
+    if not model.get("network", {}).get("policy", True):
+        model["network"] = {"policy": False}
+    outside = exposure or endpoint.get("type") in ("LoadBalancer", "NodePort")
+    if model.get("api_keys", {}).get("source") == "none" and outside:
         model["api_keys"] = {"source": "generated"}
 
 

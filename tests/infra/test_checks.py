@@ -25,7 +25,9 @@ MEDIA_SLICE: Group = {"count": 1, "pool": "l4", "mig_profile": "1g.6gb+me"}
 ON_SLICES: Group = {"gpus": {"count": 1, "pool": "l4", "mig_profile": "1g.6gb"}}
 MIXED: Group = {"device_plugin": {"mig_strategy": "mixed"}}
 VLLM = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
-NODE_PORT = {"type": "NodePort", "port": 30080, "host": "node"}
+NODE_PORT = {"type": "NodePort", "port": 30080, "host": "10.0.0.1"}
+OPEN: Group = {"policy": False}
+CLIENTS: Group = {"client_cidrs": ["203.0.113.0/24"]}
 EVENING = {"timezone": "UTC", "start": "0 8 * * *", "end": "0 18 * * *", "replicas": 2}
 AWAKE = {"request_side": {"source": "query", "query": "sum(q)", "per_replica": 1}}
 NO_TARGETS = {"waiting_per_replica": None, "running_per_replica": None}
@@ -105,6 +107,15 @@ CASES: list[tuple[Group, str, str]] = [
     ),
     (chat(exposure=INGRESS), "models.chat.api_keys.source", "its exposure is public"),
     (chat(endpoint={"type": "LoadBalancer", "tls": True}), "models.chat.api_keys.source", "its endpoint is public"),
+    (chat(endpoint={**NODE_PORT, "host": "node"}), "models.chat.api_keys.source", "who reaches a node"),
+    (chat(endpoint={**NODE_PORT, "host": "8.8.8.8"}), "models.chat.api_keys.source", "who reaches a node"),
+    (chat(endpoint=NODE_PORT, network={**OPEN, **CLIENTS}), "models.chat.network.client_cidrs", "keeps nobody out"),
+    (chat(network={**OPEN, "client_namespaces": ["edge"]}), "models.chat.network.client_namespaces", "keeps nobody out"),
+    (
+        chat(endpoint={"type": "LoadBalancer", "tls": True}, network={**OPEN, "client_cidrs": []}, **KEYS),
+        "models.chat.network.client_cidrs",
+        "keeps nobody out",
+    ),
     (chat(api_keys={"source": "given", "keys": Secret("# none\n")}), "models.chat.api_keys.keys", "has no key"),
     (
         {**pool(), **chat(**ON_GPUS, runtime=VLLM, api_keys={"source": "given", "keys": Secret("# two\none\ntwo\n")})},
@@ -286,6 +297,10 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
         chat(api_keys={"source": "given", "keys": Secret("one\ntwo\n")}),
         counted(),
         counted(class_name="nginx-internal"),
+        chat(endpoint={**NODE_PORT, "host": "node"}, network=CLIENTS),
+        chat(endpoint={**NODE_PORT, "host": "node"}, **KEYS),
+        chat(endpoint={**NODE_PORT, "host": "localhost"}),
+        chat(endpoint={"type": "LoadBalancer", "tls": True}, network={**OPEN, **CLIENTS}, **KEYS),
         {**pool(total="autoscaled"), **chat(**ON_GPUS, weights=ONE_NODE)},
         {**pool(total="autoscaled"), **chat(**ON_GPUS, weights=HUB, placement={"rollout": "surge"})},
         chat(weights=ONE_NODE, placement={"rollout": "surge"}),
@@ -298,6 +313,10 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
         "two keys",
         "nginx",
         "its own class",
+        "a node port for some",
+        "a node port with a key",
+        "a node port of this machine",
+        "a balancer for some",
         "one node in place",
         "a surge without cache",
         "a surge that may stay on its node",

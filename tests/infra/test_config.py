@@ -127,7 +127,7 @@ def test_an_empty_configuration_names_every_required_key() -> None:
 
 
 def test_two_models_cannot_share_a_node_port(sound: Mapping) -> None:
-    set_at(sound, "models/chat/endpoint", {"type": "NodePort", "port": 30080, "host": "node"})
+    set_at(sound, "models/chat/endpoint", {"type": "NodePort", "port": 30080, "host": "10.0.0.1"})
     sound["models"]["code"] = copy.deepcopy(sound["models"]["chat"])
     (finding,) = findings(sound)
     assert finding.key == "models.code.endpoint.port"

@@ -276,7 +276,7 @@ def test_a_slice_is_asked_for_as_it_is_offered(deploy: Deploy, sound: Mapping, s
 
 def test_doors_that_are_open_to_everywhere_are_so_to_both_kinds_of_addresses(deploy: Deploy, sound: Mapping) -> None:
     hub = {"source": "hub", "repository": "owner/name", "revision": "0" * 40}
-    sound["models"]["chat"] |= {"weights": hub, "endpoint": {"type": "NodePort", "port": 30080, "host": "node"}}
+    sound["models"]["chat"] |= {"weights": hub, "endpoint": {"type": "NodePort", "port": 30080, "host": "10.0.0.1"}}
     policy = deploy(sound).only("NetworkPolicy")["spec"]
     https = next(rule for rule in policy["egress"] if {"protocol": "TCP", "port": 443} in rule["ports"])
     for peers in (policy["ingress"][0]["from"], https["to"]):
@@ -287,7 +287,7 @@ def test_doors_that_are_open_to_everywhere_are_so_to_both_kinds_of_addresses(dep
     ("endpoint", "url"),
     [
         ({"type": "ClusterIP"}, "http://chat.llm.svc:8000/v1"),
-        ({"type": "NodePort", "port": 30080, "host": "node"}, "http://node:30080/v1"),
+        ({"type": "NodePort", "port": 30080, "host": "10.0.0.1"}, "http://10.0.0.1:30080/v1"),
         ({"type": "LoadBalancer", "internal": True, "annotations": {"lb": "internal"}}, "http://192.0.2.1:8000/v1"),
     ],
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from infra.config.parsing import Check, Contradiction, Encrypted
 from infra.config.schema import (
+    EndpointKind,
     GivenKeys,
     IngressExposure,
     LoadBalancerEndpoint,
@@ -19,15 +20,46 @@ from infra.runtime import keys_of
 
 
 def public_without_key(model: Model) -> Iterator[Contradiction]:
-    """A model that the whole world reaches and whoever reaches may use."""
+    """A model that the whole world reaches, or might reach at its nodes, and whoever reaches may use."""
+    if not isinstance(model.api_keys, NoKeys):
+        return
     balancer = isinstance(model.endpoint, LoadBalancerEndpoint) and not model.endpoint.internal
-    if isinstance(model.api_keys, NoKeys) and (balancer or model.exposure is not None):
+    if balancer or model.exposure is not None:
         door = "exposure" if model.exposure is not None else "endpoint"
         yield Contradiction(
             "api_keys.source",
             "none",
             f"leaves the model open to everyone: its {door} is public",
             "Use generated or given.",
+        )
+    elif _open_nodes(model.endpoint) and model.network.client_cidrs is None:
+        yield Contradiction(
+            "api_keys.source",
+            "none",
+            "leaves the model open to everyone who reaches a node: endpoint.host is no private address",
+            "Use generated or given, name the clients (network.client_cidrs), or give the private address of a node that "
+            "only your own network reaches.",
+        )
+
+
+def unenforced_clients(model: Model) -> Iterator[Contradiction]:
+    """Clients that are named, and nothing that keeps the others out."""
+    network, balancer = model.network, isinstance(model.endpoint, LoadBalancerEndpoint)
+    if network.policy:
+        return
+    if network.client_cidrs is not None and not (balancer and network.client_cidrs):
+        yield Contradiction(
+            "network.client_cidrs",
+            list(network.client_cidrs),
+            "keeps nobody out: network.policy = false, and only a LoadBalancer asks for addresses by itself",
+            "Set network.policy to true, or leave client_cidrs out.",
+        )
+    if network.client_namespaces:
+        yield Contradiction(
+            "network.client_namespaces",
+            list(network.client_namespaces),
+            "keeps nobody out: network.policy = false",
+            "Set network.policy to true, or leave client_namespaces out.",
         )
 
 
@@ -140,8 +172,19 @@ def client_cidrs(cidrs: tuple[str, ...] | None) -> Iterator[Contradiction]:
                 yield Contradiction(f"client_cidrs[{index}]", cidr, problem, f"Use {ipaddress.ip_network(cidr)}.")
 
 
+def _open_nodes(endpoint: EndpointKind) -> bool:
+    """Whether a port of the nodes may be reached from the internet: where a name leads to, nobody knows here."""
+    if not isinstance(endpoint, NodePortEndpoint) or endpoint.host == "localhost":
+        return False
+    try:
+        return ipaddress.ip_address(endpoint.host).is_global
+    except ValueError:
+        return True
+
+
 CHECKS = (
     Check(Model, (), public_without_key),
+    Check(Model, (), unenforced_clients),
     Check(GivenKeys, (), no_key),
     Check(Model, (), one_key),
     Check(Model, (), public_without_tls),
