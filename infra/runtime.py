@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from infra.config.schema import Model, NoKeys, TransformersRuntime, VllmRuntime
+from infra.config.schema import ApiKeys, GivenKeys, Model, NoKeys, TransformersRuntime, VllmRuntime
 from infra.lifecycle import Lifecycle
 from infra.weights import ModelSource
 from infra.workload import Workload
@@ -49,6 +49,14 @@ class Runtime:
                 return _transformers(workload, model, ours, source, lifecycle)
             case VllmRuntime() as vllm:
                 return _vllm(workload, model, vllm, source, lifecycle)
+
+
+def api_keys_secret(workload: Workload, source: ApiKeys) -> str:
+    """The name of the Secret with the model's API keys.
+
+    Keys that are given have one of their own: what is in that of a generated key is never written again.
+    """
+    return f"{workload.name}-{'given' if isinstance(source, GivenKeys) else 'api'}-keys"
 
 
 def keys_of(text: str) -> tuple[str, ...]:

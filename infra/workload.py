@@ -40,8 +40,3 @@ class Workload:
     def host(self) -> str:
         """The Service's name in the cluster."""
         return f"{self.name}.{self.namespace}.svc"
-
-
-def api_keys_secret(workload: Workload) -> str:
-    """The name of the Secret with the model's API keys."""
-    return f"{workload.name}-api-keys"

@@ -8,8 +8,8 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from infra.config.schema import GeneratedKey, GivenKeys
-from infra.runtime import FIRST_KEY, KEYS_FILE, keys_of
-from infra.workload import Workload, api_keys_secret
+from infra.runtime import FIRST_KEY, KEYS_FILE, api_keys_secret, keys_of
+from infra.workload import Workload
 
 # As many random bytes as OpenAI's own keys hold at least; nobody guesses 256 bits.
 KEY_BYTES = 32
@@ -37,15 +37,16 @@ class ApiKeys(pulumi.ComponentResource):
         workload = args.workload
         match args.source:
             case GivenKeys(keys=given):
-                keys, ignored = given, []
+                # Another resource than that of a generated key, which would keep what these say.
+                resource, keys, ignored = f"{name}-given", given, []
             case GeneratedKey():
                 # Drawn anew by each run of the program; only the first one's is ever used.
-                keys, ignored = f"{KEY_PREFIX}{secrets.token_urlsafe(KEY_BYTES)}", ["data"]
+                resource, keys, ignored = name, f"{KEY_PREFIX}{secrets.token_urlsafe(KEY_BYTES)}", ["data"]
         data = {KEYS_FILE: _encoded(keys), FIRST_KEY: _encoded(keys_of(keys)[0])}
         self.secret = k8s.core.v1.Secret(
-            name,
+            resource,
             metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=api_keys_secret(workload), namespace=args.namespace, labels=workload.labels
+                name=api_keys_secret(workload, args.source), namespace=args.namespace, labels=workload.labels
             ),
             data=pulumi.Output.secret(data),
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=ignored),

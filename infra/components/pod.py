@@ -10,9 +10,9 @@ from infra import lifecycle as times
 from infra.accelerator import Accelerator
 from infra.config.schema import Model, Toleration
 from infra.lifecycle import Lifecycle
-from infra.runtime import KEYS_PATH, USER_ID, WRITABLE_PATHS, Runtime
+from infra.runtime import KEYS_PATH, USER_ID, WRITABLE_PATHS, Runtime, api_keys_secret
 from infra.weights import ClaimVolume, ImageVolume, ModelSource, ScratchVolume, Volume, weights_secret
-from infra.workload import Workload, api_keys_secret
+from infra.workload import Workload
 
 WEIGHTS_VOLUME, SHARED_MEMORY_VOLUME, KEYS_VOLUME = "weights", "shared-memory", "api-keys"
 ZONE_LABEL, NODE_LABEL = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
@@ -80,7 +80,7 @@ def _volumes(args: PodArgs, runtime: Runtime) -> list[k8s.core.v1.VolumeArgs]:
         memory = k8s.core.v1.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=size)
         volumes.append(k8s.core.v1.VolumeArgs(name=SHARED_MEMORY_VOLUME, empty_dir=memory))
     if runtime.keys_mounted:
-        secret = k8s.core.v1.SecretVolumeSourceArgs(secret_name=api_keys_secret(args.workload))
+        secret = k8s.core.v1.SecretVolumeSourceArgs(secret_name=api_keys_secret(args.workload, args.model.api_keys))
         volumes.append(k8s.core.v1.VolumeArgs(name=KEYS_VOLUME, secret=secret))
     return volumes
 
@@ -109,7 +109,7 @@ def _container(args: PodArgs, runtime: Runtime, lifecycle: Lifecycle) -> k8s.cor
         mounts.append(_mount(SHARED_MEMORY_VOLUME, "/dev/shm"))
     if runtime.keys_mounted:
         mounts.append(_mount(KEYS_VOLUME, KEYS_PATH, read_only=True))
-    secrets = _secret_variables(api_keys_secret(workload), runtime.secrets)
+    secrets = _secret_variables(api_keys_secret(workload, model.api_keys), runtime.secrets)
     if source.fetch is None:
         secrets += _secret_variables(weights_secret(workload), source.secrets)
     return k8s.core.v1.ContainerArgs(

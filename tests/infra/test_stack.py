@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from infra.config.files import from_files
+from infra.config.parsing import Secret
 from infra.config.schema import NodeDiskWeights
 from infra.weights import node_disk_claim
 from infra.workload import Workload
@@ -204,6 +205,20 @@ def test_another_class_or_mode_is_another_cache_and_a_larger_one_the_same(deploy
         assert {"name": "weights", "persistentVolumeClaim": {"claimName": names[-1], "readOnly": False}} in volumes
     assert names[0] == names[1]
     assert len(set(names)) == 3
+
+
+def test_keys_that_were_given_are_no_generated_ones_later(deploy: Deploy, sound: Mapping) -> None:
+    # A generated key's Secret keeps its content whatever the program says: given keys in the same resource would stay.
+    made = {}
+    for source in ({"source": "given", "keys": Secret("one")}, {"source": "generated"}):
+        sound["models"]["chat"]["api_keys"] = source
+        recorder = deploy(sound)
+        (secret,) = (found for found in recorder.resources if found.type.endswith(":Secret"))
+        name = secret.inputs["metadata"]["name"]
+        volumes = recorder.only("Deployment")["spec"]["template"]["spec"]["volumes"]
+        assert {"name": "api-keys", "secret": {"secretName": name}} in volumes
+        made[source["source"]] = (secret.name, name)
+    assert made == {"given": ("chat-given", "chat-given-keys"), "generated": ("chat", "chat-api-keys")}
 
 
 def test_a_namespace_of_others_is_neither_made_nor_removed(deploy: Deploy, sound: Mapping) -> None:
