@@ -31,6 +31,7 @@ class ApiKeys(pulumi.ComponentResource):
 
     secret: k8s.core.v1.Secret
     keys: pulumi.Output[str]  # a secret
+    version: pulumi.Output[str | None]  # another one after each change; tells nothing of the keys
 
     def __init__(self, name: str, args: ApiKeysArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llm-stack:components:ApiKeys", name, None, opts)
@@ -52,6 +53,7 @@ class ApiKeys(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=ignored),
         )
         self.keys = self.secret.data.apply(lambda stored: base64.b64decode(stored[KEYS_FILE]).decode())
+        self.version = self.secret.metadata.resource_version
         self.register_outputs({})
 
 

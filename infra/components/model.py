@@ -62,6 +62,7 @@ class Model(pulumi.ComponentResource):
         config, workload, namespace = args.config, args.workload, args.namespace
         model, prometheus = config.models[args.key], args.platform.prometheus
         keys = self._keys(name, model, args)
+        once = isinstance(model.runtime, schema.VllmRuntime) and isinstance(model.api_keys, schema.GivenKeys)
         source = ModelSource.of(model.weights, workload)
         vllm = model.runtime.image if isinstance(model.runtime, schema.VllmRuntime) else None
         pod = PodArgs(
@@ -87,8 +88,9 @@ class Model(pulumi.ComponentResource):
                 rollout=rollout,
                 lifecycle=lifecycle,
                 annotations=model.service_account_annotations,
+                keys_version=keys.version if keys and once else None,
                 namespace=namespace,
-                after=(*self._weights(name, model, args), *keys, *args.image.pullable),
+                after=(*self._weights(name, model, args), *((keys.secret,) if keys else ()), *args.image.pullable),
             ),
             self._child,
         )
@@ -167,14 +169,14 @@ class Model(pulumi.ComponentResource):
         ModelAlerts(name, alerts, self._child)
         self.register_outputs({"endpoint_url": self.endpoint.url})
 
-    def _keys(self, name: str, model: schema.Model, args: ModelArgs) -> tuple[pulumi.Resource, ...]:
+    def _keys(self, name: str, model: schema.Model, args: ModelArgs) -> ApiKeys | None:
         self.api_keys = None
         if isinstance(model.api_keys, schema.NoKeys):
-            return ()
+            return None
         given = ApiKeysArgs(workload=args.workload, source=model.api_keys, namespace=args.namespace)
         keys = ApiKeys(name, given, self._child)
         self.api_keys = keys.keys
-        return (keys.secret,)
+        return keys
 
     def _access(self, name: str, args: ModelArgs) -> tuple[pulumi.Resource, ...]:
         token = args.platform.prometheus.bearer_token

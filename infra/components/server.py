@@ -13,15 +13,22 @@ from infra.rollout import Rollout
 # Karpenter's and the cluster autoscaler's: a node with a serving pod is not removed to save money.
 STAY = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 
+# An annotation of pods that read their keys once: new keys are other pods.
+KEYS_VERSION = "llm-stack/api-keys-version"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelServerArgs:
-    """Which pods, replaced how; ``after``: what must be there first."""
+    """Which pods, replaced how; ``after``: what must be there first.
+
+    ``keys_version``: of the keys, where pods read them once; a preview may not know it.
+    """
 
     pod: PodArgs
     rollout: Rollout
     lifecycle: Lifecycle
     annotations: Mapping[str, str]  # of the ServiceAccount
+    keys_version: pulumi.Output[str | None] | None
     namespace: pulumi.Input[str]
     after: tuple[pulumi.Resource, ...]
 
@@ -65,7 +72,8 @@ class ModelServer(pulumi.ComponentResource):
                 progress_deadline_seconds=lifecycle.progress_deadline,
                 template=k8s.core.v1.PodTemplateSpecArgs(
                     metadata=k8s.meta.v1.ObjectMetaArgs(
-                        labels=workload.labels, annotations=STAY if placement.stay else None
+                        labels=workload.labels,
+                        annotations=_annotations(STAY if placement.stay else {}, args.keys_version),
                     ),
                     spec=pod(args.pod),
                 ),
@@ -89,3 +97,11 @@ class ModelServer(pulumi.ComponentResource):
                 opts=child,
             )
         self.register_outputs({})
+
+
+def _annotations(
+    fixed: Mapping[str, str], keys_version: pulumi.Output[str | None] | None
+) -> pulumi.Input[Mapping[str, pulumi.Input[str]]] | None:
+    if keys_version is None:
+        return fixed or None
+    return keys_version.apply(lambda version: {**fixed, KEYS_VERSION: version} if version else fixed)

@@ -21,6 +21,7 @@ from local.screen import Screen
 from local.toolchain import Tools
 
 DIGEST = f"sha256:{'ab' * 32}"
+SECRET_VERSION = "42"
 SOUND: dict[str, Any] = {
     "cluster": {"identifier": "test", "context": "test", "namespace": "llm"},
     "image": {"mode": "build", "repository": "registry.acme.dev/llm/server"},
@@ -68,6 +69,8 @@ class Recorder(pulumi_mocks.Mocks):
             state["outputs"] = self.last
         if args.typ == "docker:index/image:Image":
             state["repoDigest"] = f"{state['imageName'].rpartition(':')[0]}@{DIGEST}"
+        if args.typ == "kubernetes:core/v1:Secret":
+            state["metadata"] = {**state["metadata"], "resourceVersion": SECRET_VERSION}
         if args.inputs.get("spec", {}).get("type") == "LoadBalancer":
             state["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
         return f"{args.name}-id", state

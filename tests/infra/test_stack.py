@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from infra.components.server import KEYS_VERSION, STAY
 from infra.config.files import from_files
 from infra.config.parsing import Secret
 from infra.config.schema import NodeDiskWeights
 from infra.weights import node_disk_claim
 from infra.workload import Workload
+from tests.infra.conftest import SECRET_VERSION
 
 Mapping = dict[str, Any]
 Deploy = Callable[[Mapping], Any]
@@ -219,6 +221,25 @@ def test_keys_that_were_given_are_no_generated_ones_later(deploy: Deploy, sound:
         assert {"name": "api-keys", "secret": {"secretName": name}} in volumes
         made[source["source"]] = (secret.name, name)
     assert made == {"given": ("chat-given", "chat-given-keys"), "generated": ("chat", "chat-api-keys")}
+
+
+@pytest.mark.parametrize(
+    ("runtime", "source", "once"),
+    [(VLLM, "given", True), (VLLM, "generated", False), ({"kind": "transformers"}, "given", False)],
+)
+def test_pods_that_read_their_keys_once_follow_the_version_of_the_secret(
+    deploy: Deploy, sound: Mapping, runtime: Mapping, source: str, once: bool
+) -> None:
+    keys = {"keys": Secret("one")} if source == "given" else {}
+    sound["gpu_pools"] = {"big": {"gpu": "L4", "total": 8}}
+    sound["models"]["chat"] |= {
+        "runtime": runtime,
+        "gpus": {"count": 1, "pool": "big"},
+        "api_keys": {"source": source, **keys},
+    }
+    template = deploy(sound).only("Deployment")["spec"]["template"]
+    assert template["metadata"]["annotations"] == {**STAY, **({KEYS_VERSION: SECRET_VERSION} if once else {})}
+    assert "one" not in json.dumps(template)
 
 
 def test_a_namespace_of_others_is_neither_made_nor_removed(deploy: Deploy, sound: Mapping) -> None:

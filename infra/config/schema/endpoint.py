@@ -132,7 +132,7 @@ class GivenKeys:
     TAG: ClassVar[str] = "given"
 
     keys: str = key(
-        "the keys, one per line; a change takes effect by itself (runtime vllm: one key, read when it starts)",
+        "the keys, one per line; a change takes effect by itself (runtime vllm: one key, and new pods)",
         secret=True,
     )
 
