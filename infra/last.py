@@ -35,19 +35,22 @@ def release(
     config: StackConfig, image: pulumi.Output[str], served: Sequence[pulumi.Output[str]]
 ) -> pulumi.Output[Release]:
     """What this deployment serves; known once each of ``served`` is, so that an update that fails is no release."""
-    pins = dict(_pins(config))
-    return pulumi.Output.all(image, *served).apply(lambda known: Release(image=str(known[0]), pins=pins))
+    pinned = dict(pins(config))
+    return pulumi.Output.all(image, *served).apply(lambda known: Release(image=str(known[0]), pins=pinned))
 
 
-def _pins(config: StackConfig) -> Iterator[tuple[str, str]]:
+def pins(config: StackConfig) -> Iterator[tuple[str, str]]:
+    """By their keys, the values that say which files each model and which image each vLLM is."""
     for key, model in config.models.items():
         path = f"models.{key}"
         match model.weights:
-            case HubWeights(revision=revision):
+            case HubWeights(repository=repository, revision=revision):
+                yield f"{path}.weights.repository", repository
                 yield f"{path}.weights.revision", revision
             case OciWeights(reference=reference):
                 yield f"{path}.weights.reference", reference
-            case S3Weights(prefix=prefix):
+            case S3Weights(bucket=bucket, prefix=prefix):
+                yield f"{path}.weights.bucket", bucket
                 yield f"{path}.weights.prefix", prefix
         if isinstance(model.runtime, VllmRuntime):
             yield f"{path}.runtime.image", model.runtime.image

@@ -1,15 +1,17 @@
 """``python3 -m infra.rollback -s prod``: back to the images and the models of the deployment before.
 
-Writes both into the stack's file, where a review sees them, and runs `pulumi up`.
+Writes both into the stack's file, where a review sees them, and runs `pulumi up`. What the file no longer has, such as a model
+that was removed since, stays away.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from infra.config.parsing import PROJECT
+from infra.config.files import from_files
+from infra.config.parsing import PROJECT, ConfigError
 from infra.last import Release
 
 # What a built image has and a prebuilt one has not.
@@ -25,8 +27,22 @@ def commands(stack: str, release: Release) -> Iterator[list[str]]:
         yield ["pulumi", "config", "set", "-s", stack, "--path", f"{PROJECT}:{key}", value]
 
 
+def _gone(pins: Mapping[str, str], config: Mapping[str, object]) -> tuple[str, ...]:
+    """The pins whose keys the configuration no longer has: set alone, they would be half a model."""
+    return tuple(key for key in pins if not _has(config, key))
+
+
+def _has(config: Mapping[str, object], key: str) -> bool:
+    found: object = config
+    for name in key.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return False
+        found = found[name]
+    return True
+
+
 def main() -> int:
-    """Returns the exit status of `pulumi up`; 1 where there is nothing to go back to."""
+    """Returns the exit status of `pulumi up`; 1 where there is nothing to go back to, or no file to write it into."""
     arguments = argparse.ArgumentParser(
         prog="python3 -m infra.rollback", description="Goes back to the release before."
     )
@@ -44,6 +60,16 @@ def main() -> int:
     if release is None:
         print(f"Stack {stack} knows no release before this one: there is nothing to go back to.", file=sys.stderr)
         return 1
+    try:
+        missing = _gone(release["pins"], from_files(stack.rpartition("/")[2]))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for key in missing:
+        print(
+            f"{key} = {release['pins'][key]}: is not set, the stack's file has no such key any more.", file=sys.stderr
+        )
+    release["pins"] = {key: value for key, value in release["pins"].items() if key not in missing}
     print(f"Back to {release['image']}" + "".join(f", {key} {value}" for key, value in release["pins"].items()))
     for command in commands(stack, release):
         subprocess.run(command, check="set" in command)

@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +11,9 @@ import pulumi
 import pytest
 from pulumi.runtime.config import CONFIG
 
+from infra import rollback
+from infra.config.loader import parse
+from infra.last import pins
 from infra.project import ROOT
 from infra.rollback import commands
 
@@ -80,6 +85,43 @@ def test_going_back_names_image_and_revisions() -> None:
     made = list(commands("prod", {"image": "r@sha256:0", "pins": {"models.chat.weights.revision": "1" * 40}}))
     assert ["pulumi", "config", "rm", "-s", "prod", "--path", "llm-stack:image.repository"] in made
     assert made[-1][-2:] == ["llm-stack:models.chat.weights.revision", "1" * 40]
+
+
+def test_going_back_leaves_out_what_the_file_has_no_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sound: Mapping
+) -> None:
+    sound["models"]["chat"]["weights"] = {"source": "s3", "bucket": "models", "prefix": "chat/2", "size": "20Gi"}
+    gone = ["models.chat.weights.revision", "models.chat.runtime.image", "models.old.weights.revision"]
+    told = json.dumps(
+        {"image": "r@sha256:0", "pins": {**dict.fromkeys(gone, "1" * 40), "models.chat.weights.prefix": "chat/1"}}
+    )
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout=told)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(rollback, "from_files", {"prod": sound}.__getitem__)
+    monkeypatch.setattr(sys, "argv", ["rollback", "-s", "acme/llm-stack/prod"])
+    assert rollback.main() == 0
+    written = [command[-2] for command in ran if "set" in command]
+    assert written == ["llm-stack:image.mode", "llm-stack:image.reference", "llm-stack:models.chat.weights.prefix"]
+    said = capsys.readouterr().err
+    assert all(f"{key} = " in said for key in gone)
+
+
+def test_a_hub_model_and_a_bucket_are_pinned_whole(sound: Mapping) -> None:
+    hub = {"source": "hub", "repository": "owner/name", "revision": "1" * 40}
+    s3 = {"source": "s3", "bucket": "models", "prefix": "chat", "size": "20Gi"}
+    chat = sound["models"]["chat"]
+    sound["models"] = {"chat": {**chat, "weights": hub}, "code": {**chat, "weights": s3}}
+    assert dict(pins(parse(sound))) == {
+        "models.chat.weights.repository": "owner/name",
+        "models.chat.weights.revision": "1" * 40,
+        "models.code.weights.bucket": "models",
+        "models.code.weights.prefix": "chat",
+    }
 
 
 def test_a_faulty_configuration_registers_nothing(
