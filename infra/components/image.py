@@ -38,7 +38,7 @@ class ServerImage(pulumi.ComponentResource):
         self.pull_secrets, self.pullable = args.source.pull_secrets, ()
         if args.source.registry is not None:
             # Stacks that share a namespace have a Secret each.
-            secret = f"llm-stack-{args.tag}-registry"
+            secret = f"llm-stack-{_object_name(args.tag)}-registry"
             self.pull_secrets = (secret, *self.pull_secrets)
             child = pulumi.ResourceOptions(parent=self)
             self.pullable = (pull_secret("registry", secret, args.namespace, args.source.registry, child),)
@@ -61,6 +61,11 @@ class ServerImage(pulumi.ComponentResource):
             registry=_login(source.registry) if source.registry else None,
             opts=pulumi.ResourceOptions(parent=self),
         )
+
+
+def _object_name(stack: str) -> str:
+    """A stack's name as a part of an object's name, which has neither capitals nor underscores, nor two dots in a row."""
+    return stack.lower().translate(str.maketrans("_.", "--"))
 
 
 def _login(registry: Registry) -> docker.RegistryArgs:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from infra.components.image import ServerImage, ServerImageArgs
 from infra.components.server import KEYS_VERSION, STAY
 from infra.config.files import from_files
 from infra.config.parsing import Secret
-from infra.config.schema import NodeDiskWeights
+from infra.config.schema import NodeDiskWeights, PrebuiltImage, Registry
 from infra.weights import node_disk_claim
 from infra.workload import Workload
-from tests.infra.conftest import SECRET_VERSION
+from tests.infra.conftest import SECRET_VERSION, Program
 
 Mapping = dict[str, Any]
 Deploy = Callable[[Mapping], Any]
@@ -160,6 +161,17 @@ def test_a_prebuilt_image_needs_no_builder(deploy: Deploy, sound: Mapping) -> No
     recorder = deploy(sound)
     assert not [resource for resource in recorder.resources if "docker" in resource.type]
     assert container(recorder.only("Deployment"))["image"] == reference
+
+
+@pytest.mark.parametrize(("stack", "secret"), [("prod", "prod"), ("Prod_EU", "prod-eu"), ("a..b", "a--b")])
+def test_whatever_a_stack_is_called_its_registry_secret_has_a_name_that_a_cluster_takes(
+    under_mocks: Program, stack: str, secret: str
+) -> None:
+    registry = Registry(server="registry.acme.dev", username="robot", password=Secret("s"))
+    source = PrebuiltImage(reference=f"registry.acme.dev/llm@sha256:{'0' * 64}", registry=registry)
+    given = ServerImageArgs(source=source, tag=stack, namespace="llm")
+    recorder = under_mocks(lambda: ServerImage("server", given) and None)
+    assert recorder.only("Secret")["metadata"]["name"] == f"llm-stack-{secret}-registry"
 
 
 @pytest.mark.parametrize(
