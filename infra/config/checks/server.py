@@ -22,6 +22,9 @@ from infra.versions import DCGM_EXPORTER, GPU_OPERATOR, NVIDIA_DEVICE_PLUGIN
 from infra.weights import on_one_node
 from service.metric_names import FIRST_TOKEN_BUCKETS, INTER_TOKEN_BUCKETS
 
+# Namespaces that every cluster has.
+CLUSTERS_OWN = ("default", "kube-system", "kube-public", "kube-node-lease")
+
 
 def any_model(models: Mapping[str, Model]) -> Iterator[Contradiction]:
     """No model at all."""
@@ -65,7 +68,9 @@ def existing_claims(cluster: Cluster, models: Mapping[str, Model]) -> Iterator[C
 
 
 def namespaces(config: StackConfig) -> Iterator[Contradiction]:
-    """One namespace made for two parts of the stack, of which each wants its own level of Pod Security."""
+    """A namespace that is to be made and that every cluster has; one made for two parts of the stack, of which each wants its own
+    level of Pod Security.
+    """
     monitoring, keda, plugin = config.monitoring, config.keda, config.device_plugin
     charts = {"install": NVIDIA_DEVICE_PLUGIN.name, "gpu-operator": GPU_OPERATOR.name}
     exporter = config.gpu_metrics.mode == "install" and plugin.mode != "gpu-operator"
@@ -78,6 +83,10 @@ def namespaces(config: StackConfig) -> Iterator[Contradiction]:
     }
     taken: dict[str, str] = {}
     for key, namespace in made.items():
+        if namespace in CLUSTERS_OWN:
+            existing = ", or set cluster.create_namespace to false" if key == "cluster.namespace" else ""
+            problem = "is in every cluster already, and the stack is to make it"
+            yield Contradiction(key, namespace, problem, f"Name one that is not there yet{existing}.")
         if namespace is not None and (first := taken.setdefault(namespace, key)) != key:
             problem = f"is also the namespace that the stack makes for {key}"
             yield Contradiction(first, namespace, problem, "Give each part a namespace of its own.")
