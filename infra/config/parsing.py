@@ -263,7 +263,9 @@ class Parser:
         if kind is float and type(data) is int:
             data = float(data)
         if not isinstance(data, kind) or (kind is not bool and isinstance(data, bool)):
-            return self.report(path, data, f"is {_kind(data)}, must be {NAMES[kind]}", f"Give {rules.doc}.")
+            remedy = "Write it in quotes:" if kind is str and _lacks_quotes(data, rules) else "Give"
+            seen = Encrypted() if rules.secret else data
+            return self.report(path, seen, f"is {_kind(data)}, must be {NAMES[kind]}", f"{remedy} {rules.doc}.")
         if rules.secret and not isinstance(data, Secret):
             remedy = f"Run: pulumi config set --secret --path '{PROJECT}:{path}'"
             return self.report(path, Encrypted(), "is a secret that stands in clear in the stack's file", f"{remedy}.")
@@ -304,6 +306,13 @@ class Parser:
 def tagged(cls: type) -> str:
     """The value of the tag that chooses ``cls`` in a union of schema classes."""
     return str(cls.__dict__["TAG"])
+
+
+def _lacks_quotes(value: object, rules: Rules) -> bool:
+    """Whether YAML read a number, true or false where the same characters in quotes would do."""
+    if not isinstance(value, bool | int | float):
+        return False
+    return rules.pattern is None or bool(rules.pattern.fullmatch(str(value).lower()))
 
 
 def _under(path: str, name: object) -> str:

@@ -88,6 +88,13 @@ def test_a_sound_configuration_has_every_default(sound: Mapping) -> None:
             "\u0661Gi",
             "is not a memory quantity",
         ),  # an Arabic one: a digit to Python only
+        ("models/chat/resources/cpu", 4, "Write it in quotes: cores"),
+        ("models/chat/resources/cpu", -4, "Give cores"),
+        ("models/chat/resources/memory", 8, "Give memory that is reserved, such as 700Mi"),
+        ("models/chat/resources/memory", "8g", "is not a memory quantity"),
+        ("models/chat/resources/memory", "3G", "is more than memory_limit = 2Gi"),
+        ("models/chat/placement/node_selector", {"nvidia.com/gpu.present": True}, "Write it in quotes: labels"),
+        ("models/chat/api_keys", {"source": "given", "keys": 1234}, "keys = [secret]: is a whole number, must be text"),
         ("models/chat/network/client_namespaces", ["edge", "Not A Label"], "client_namespaces[1]"),
         ("models/chat/placement/node_selector", {"disk type": "ssd"}, "is not a label's name"),
         ("models/chat/placement/node_selector", {"disk": "very fast"}, "is not a label's value"),
@@ -150,8 +157,9 @@ def test_a_claim_that_is_there_needs_a_namespace_that_is_there(sound: Mapping) -
     parse(set_at(sound, "cluster/create_namespace", False))
 
 
-def test_memory_is_compared_across_units(sound: Mapping) -> None:
-    parse(set_at(sound, "models/chat/resources/memory", "2048Mi"))
+@pytest.mark.parametrize("memory", ["2048Mi", "2147483k", "2147M", "2G"])
+def test_memory_is_compared_across_units(sound: Mapping, memory: str) -> None:
+    parse(set_at(sound, "models/chat/resources/memory", memory))
 
 
 def test_what_a_user_fills_in_holds_no_passphrase_of_ours() -> None:

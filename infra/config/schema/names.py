@@ -15,7 +15,7 @@ NODE_NAME = r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?"  # as the value of a label
 LABEL_NAME = rf"({OBJECT_NAME}/)?[A-Za-z0-9]([-\w.]{{0,61}}[A-Za-z0-9])?"
 LABEL_VALUE = r"([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?"
 CPU_QUANTITY = r"[1-9]\d*m|[1-9]\d*(\.\d+)?|0\.\d*[1-9]"
-MEMORY_QUANTITY = r"[1-9]\d*(Ki|Mi|Gi|Ti)"
+MEMORY_QUANTITY = r"[1-9]\d*([KMGT]i|[kMGT])"
 # A day: longer than any answer, and as long as a Gateway's timeout may be written.
 DAY_SECONDS = 86_400
 PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]"
