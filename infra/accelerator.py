@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from infra.config.schema import DevicePlugin, GpuPool, Gpus, Toleration
-from infra.gpus import find_gpu
+from infra.gpus import Gpu, MigProfile, find_gpu
 
 GPU_RESOURCE = "nvidia.com/gpu"
 # Ends the profile of the one slice of a GPU that has its media engines.
@@ -42,6 +42,16 @@ class Accelerator:
         )
 
 
+def device(gpus: Gpus, pool: GpuPool) -> Gpu | MigProfile:
+    """What a replica's processes see as one GPU: a whole one or a slice, whoever else uses it.
+
+    Raises:
+        UnknownGpuError: as :func:`devices_per_gpu`.
+    """
+    gpu = find_gpu(pool.gpu)
+    return gpu if gpus.mig_profile is None else gpu.slice(gpus.mig_profile.removesuffix(MEDIA_ENGINES))
+
+
 def devices_per_gpu(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> int:
     """As how many devices such as a replica asks for one GPU is offered: its slices, each of them by its shares.
 
@@ -49,7 +59,7 @@ def devices_per_gpu(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> int:
         UnknownGpuError: nobody knows the pool's GPU, or it is not cut so.
     """
     parts = parts_per_gpu(gpus, pool, plugin)
-    return _shares(plugin) if (gpus.mig_profile or "").endswith(MEDIA_ENGINES) else parts
+    return shares_of(plugin) if (gpus.mig_profile or "").endswith(MEDIA_ENGINES) else parts
 
 
 def parts_per_gpu(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> int:
@@ -58,9 +68,8 @@ def parts_per_gpu(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> int:
     Raises:
         UnknownGpuError: as :func:`devices_per_gpu`.
     """
-    profile = gpus.mig_profile
-    cut = 1 if profile is None else find_gpu(pool.gpu).slice(profile.removesuffix(MEDIA_ENGINES)).per_gpu
-    return cut * _shares(plugin)
+    seen = device(gpus, pool)
+    return (seen.per_gpu if isinstance(seen, MigProfile) else 1) * shares_of(plugin)
 
 
 def gpus_taken(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> Fraction:
@@ -72,7 +81,7 @@ def gpus_taken(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> Fraction:
     return Fraction(gpus.count, parts_per_gpu(gpus, pool, plugin))
 
 
-def _shares(plugin: DevicePlugin) -> int:
+def shares_of(plugin: DevicePlugin) -> int:
     """As how many devices the plugin offers a GPU or a slice."""
     return plugin.shares if plugin.sharing != "none" else 1
 

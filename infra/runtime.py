@@ -88,6 +88,8 @@ def _transformers(
         environment["TENSOR_PARALLEL"] = str(model.gpus.count)
     if ours.enforce_eager:
         environment["CUDA_GRAPHS"] = "off"
+    if ours.kv_cache_mib is not None:
+        environment["KV_CACHE_MIB"] = str(ours.kv_cache_mib)
     if server.max_model_len is not None:
         environment["MAX_MODEL_LEN"] = str(server.max_model_len)
     if keys:

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.accelerator import MEDIA_ENGINES
-from infra.config.schema import Model, StackConfig, VllmRuntime
+from infra.accelerator import device, shares_of
+from infra.config.schema import Model, StackConfig, TransformersRuntime, VllmRuntime
 from infra.findings import Finding, Severity
-from infra.gpus import Accelerator, find_gpu
-from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, timing
+from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, shares, timing
 from infra.plan.cost import GpuCost, gpu_cost
 from infra.plan.fit.candidate import DEFAULT_MEMORY_SHARE, FitRequest
 from infra.plan.fit.check import Fit, check_fit
+from infra.plan.fit.memory import MIB
 from infra.plan.fit.number_format import Method
 from infra.plan.model_files import read_config
 from infra.plan.timing import ColdStart, cold_start
@@ -59,7 +59,8 @@ def plan(config: StackConfig, root: Path = ROOT) -> Plan:
     for key, model in config.models.items():
         fit, about_fit = _fit(config, key, model, root)
         start = cold_start(config, key, _weights_bytes(model, fit))
-        found += [*about_fit, *timing.findings(config, key, start), *rollouts.findings(config, key)]
+        found += [*about_fit, *shares.findings(config, key, fit)]
+        found += [*timing.findings(config, key, start), *rollouts.findings(config, key)]
         found += [*exposure.findings(config, key), *ineffective.findings(config, key)]
         models[key] = ModelPlan(fit=fit, start=start)
     return Plan(models=models, cost=gpu_cost(config), findings=tuple(found), examples=open_examples)
@@ -90,21 +91,22 @@ def _request(config: StackConfig, model: Model, files: Mapping[str, object]) -> 
         config=files,
         runtime="vllm" if vllm else "transformers",
         gpus_per_replica=model.gpus.count,
-        gpu=_accelerator(config, model),
+        gpu=None if model.gpus.pool is None else device(model.gpus, config.gpu_pools[model.gpus.pool]),
         memory_limit_bytes=bytes_of(model.resources.memory_limit),
         max_running_requests=server.max_running_requests,
         max_model_len=server.max_model_len,
         dtype=None if server.dtype == "auto" else server.dtype,
         quantization=quantization,
+        shares=shares_of(config.device_plugin),
+        kv_cache_bytes=_kv_cache_bytes(model),
         memory_share=vllm.gpu_memory_utilization if vllm else DEFAULT_MEMORY_SHARE,
     )
 
 
-def _accelerator(config: StackConfig, model: Model) -> Accelerator | None:
-    if model.gpus.pool is None:
-        return None
-    gpu = find_gpu(config.gpu_pools[model.gpus.pool].gpu)
-    return gpu if model.gpus.mig_profile is None else gpu.slice(model.gpus.mig_profile.removesuffix(MEDIA_ENGINES))
+def _kv_cache_bytes(model: Model) -> int | None:
+    runtime = model.runtime
+    told = runtime.kv_cache_mib if isinstance(runtime, TransformersRuntime) else None
+    return None if told is None else told * MIB
 
 
 def _below(path: str, findings: tuple[Finding, ...]) -> Iterator[Finding]:

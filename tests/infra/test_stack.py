@@ -303,6 +303,12 @@ def test_our_server_divides_a_model_among_several_gpus(deploy: Deploy, sound: Ma
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container(deployment)["volumeMounts"]
 
 
+def test_our_server_is_told_how_much_it_keeps_for_keys_and_values(deploy: Deploy, sound: Mapping) -> None:
+    assert "KV_CACHE_MIB" not in environment(deploy(sound).only("Deployment"))
+    sound["models"]["chat"]["runtime"] = {"kind": "transformers", "kv_cache_mib": 512}
+    assert environment(deploy(sound).only("Deployment"))["KV_CACHE_MIB"] == "512"
+
+
 def test_cuda_graphs_are_left_out_of_either_runtime_by_the_same_key(deploy: Deploy, sound: Mapping) -> None:
     sound["gpu_pools"] = {"big": {"gpu": "H100-80GB", "total": 8}}
     sound["models"]["chat"]["gpus"] = {"count": 1, "pool": "big"}

@@ -169,6 +169,22 @@ def test_a_bigger_slice_is_the_smallest_that_holds_it() -> None:
     assert check_fit(request(LLAMA_8B, "H100-80GB/1g.20gb", max_running_requests=1)).verdict is Verdict.FITS
 
 
+def test_what_would_fit_of_a_shared_gpu_is_fewer_pods_on_it() -> None:
+    asked = request(LLAMA_8B, shares=5, memory_share=0.19, max_running_requests=1)
+    assert (
+        "device_plugin.shares 4 with runtime.gpu_memory_utilization 0.24; or a pool of"
+        in only(check_fit(asked), Severity.ERROR).remedy
+    )
+    assert check_fit(replace(asked, shares=4, memory_share=0.24)).verdict is Verdict.FITS
+
+
+def test_too_small_a_cache_is_told_with_the_size_that_holds_the_requests() -> None:
+    asked = request(LLAMA_8B, runtime="transformers", kv_cache_bytes=2 * GIB)
+    remedy = only(check_fit(asked), Severity.WARNING).remedy
+    assert "runtime.kv_cache_mib 18725" in remedy  # 16 GiB, and an eighth for the prefix cache
+    assert check_fit(replace(asked, kv_cache_bytes=18725 * 2**20)).verdict is Verdict.FITS
+
+
 def test_nothing_of_the_table_holds_it() -> None:
     huge = LLAMA_70B | {"num_hidden_layers": 4000}
     assert only(check_fit(request(huge)), Severity.ERROR).remedy.startswith("No GPU of the table holds it")

@@ -164,10 +164,18 @@ def test_our_server_takes_what_is_free_and_keeps_a_part_of_it() -> None:
     assert memory.cache == pytest.approx(0.6 * 7 / 8 * (memory.budget - memory.weights - memory.overhead))
 
 
+def test_a_cache_of_a_told_size_takes_no_more_than_that() -> None:
+    told = replica(LLAMA, "transformers", kv_cache_bytes=8 * GIB)
+    assert measure(told, budget=40 * GIB, tokens=8192).cache == 7 * GIB
+    assert measure(told, budget=20 * GIB, tokens=8192).room < 8 * GIB
+    assert measure(told, budget=20 * GIB, tokens=8192).cache < 7 * GIB
+
+
 def test_the_parts_are_those_of_the_server() -> None:
     ours = RUNTIMES["transformers"]
     assert ours.cache_share == server_memory.CUDA_SHARE * (1 - server_memory.PREFIX_SHARE)
     assert ours.cpu_cache_share == server_memory.CPU_SHARE * (1 - server_memory.PREFIX_SHARE)
+    assert ours.running_share == 1 - server_memory.PREFIX_SHARE
     assert ours.page_tokens == SMALLEST_REGION
     assert ours.cpu_prefill_tokens == STEP_TOKENS["cpu"]
     assert ours.prefill_tokens == ours.prefill_tokens_large == STEP_TOKENS["cuda"]

@@ -15,7 +15,9 @@ from infra.config.files import from_files
 from infra.config.loader import parse
 from infra.config.parsing import Secret
 from infra.findings import Severity
-from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, timing
+from infra.gpus import find_gpu
+from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, shares, timing
+from infra.plan.fit.memory import CUDA_CONTEXT_BYTES, MIB
 from infra.plan.plan import Plan, plan
 from infra.plan.report import report
 from infra.project import ROOT
@@ -27,6 +29,13 @@ EDGE: Mapping = {"kind": "ingress", "host": "chat.acme.dev"}
 EAGER: Mapping = {"kind": "transformers", "enforce_eager": True}
 VLLM: Mapping = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
 MORNING: Mapping = {"timezone": "Europe/Berlin", "start": "0 8 * * 1-5", "end": "0 10 * * 1-5"}
+CROWD: Mapping = {"device_plugin/shares": 9}
+SHARED: Mapping = {
+    "device_plugin/sharing": "time-slicing",
+    "device_plugin/shares": 2,
+    "chat/scaling/gpu_percent": None,
+}
+TOLD: Mapping = {"kind": "transformers", "kv_cache_mib": 9000}
 GATEWAY: Mapping = {"kind": "gateway", "host": "chat.acme.dev", "gateway": "public", "namespace": "edge", "tls": False}
 
 # The shipped stack, what is changed in it, and what is said of that.
@@ -50,6 +59,10 @@ CASES: list[tuple[str, Mapping, str, str, str]] = [
     ("prod", {"chat/exposure": GATEWAY}, "warning", "chat.exposure.tls", "travel in clear"),
     ("prod", {"chat/runtime": VLLM}, "warning", "chat.server.max_waiting_requests", "nobody is refused"),
     ("prod", {"chat/scaling/schedules": [{**MORNING, "replicas": 2}]}, "warning", "chat.scaling.schedules[0].replicas", "always"),
+    ("prod", {**SHARED, "chat/runtime": VLLM}, "error", "chat.runtime.gpu_memory_utilization", "Use 0.48"),
+    ("prod", {**SHARED, **CROWD, "chat/runtime": VLLM}, "error", "chat.runtime.gpu_memory_utilization", "Lower"),
+    ("prod", SHARED, "error", "chat.runtime.kv_cache_mib", "2 pods share the memory of one L40S"),
+    ("prod", {**SHARED, "chat/runtime": TOLD}, "error", "chat.runtime.kv_cache_mib", "leave"),
     (
         "prod",
         {"chat/gpus/count": 2, "gpu_pools/large/total": 9, "chat/runtime": EAGER},
@@ -171,11 +184,12 @@ def test_every_finding_of_the_plan_has_a_case() -> None:
             found.append(watched(rollouts.findings, seen)(config, key))
             found.append(watched(exposure.findings, seen)(config, key))
             found.append(watched(ineffective.findings, seen)(config, key))
+            found.append(watched(shares.findings, seen)(config, key, model.fit))
         for finding in itertools.chain(*found):
             assert finding.key
             assert finding.value
             assert finding.remedy.endswith(".")
-    assert places(timing, cost, rollouts, examples, exposure, ineffective, nodes) - seen == set()
+    assert places(timing, cost, rollouts, examples, exposure, ineffective, nodes, shares) - seen == set()
 
 
 def test_models_that_count_on_the_same_gpus_are_told() -> None:
@@ -225,6 +239,21 @@ def test_a_surge_on_a_volume_of_one_node_is_told() -> None:
     surge = {"chat/scaling/max_replicas": 1, "chat/placement": {"rollout": "surge"}, "gpu_pools/small/total": 2}
     told = {finding.key: finding for finding in of("dev", {"chat/weights/cache": cache, **surge}).warnings}
     assert "update that surges" in told["models.chat.weights.cache.access_mode"].problem
+def test_pods_that_share_a_gpu_have_a_part_of_its_memory_each() -> None:
+    quarter = {**SHARED, "device_plugin/shares": 4}
+    vllm = {**VLLM, "gpu_memory_utilization": 0.23}
+    small = {"chat/config_file": "models/Qwen3-0.6B.json"}
+    assert "gpus.pool = L40S, shared by 4" in str(of("prod", {**quarter, "chat/runtime": vllm}).errors[0])
+    assert of("prod", {**quarter, **small, "chat/runtime": vllm}).errors == ()
+    (missing,) = of("prod", {**quarter, **small}).errors
+    mib = int(missing.remedy.removeprefix("Set it to ").removesuffix("."))
+    found = of("prod", {**quarter, **small, "chat/runtime": {**TOLD, "kv_cache_mib": mib}})
+    assert found.errors == ()
+    fit = found.models["chat"].fit
+    assert fit is not None
+    assert fit.memory is not None
+    taken = fit.memory.weights + fit.memory.activations + fit.memory.overhead + mib * MIB
+    assert 4 * (taken + CUDA_CONTEXT_BYTES) <= find_gpu("L40S").memory_bytes
 
 
 def test_a_share_of_a_gpu_costs_a_share() -> None:

@@ -16,6 +16,8 @@ from infra.config.schema.names import (
     labels,
 )
 
+# Below this part of a GPU there is hardly room for a model beside what vLLM takes with any.
+LEAST_MEMORY_SHARE = 0.1
 ENFORCE_EAGER = "whether CUDA graphs are left out: a quicker start, a slower answer"
 
 
@@ -26,6 +28,11 @@ class TransformersRuntime:
     TAG: ClassVar[str] = "transformers"
 
     enforce_eager: bool = key(ENFORCE_EAGER, default=False)
+    kv_cache_mib: int | None = key(
+        "MiB for keys and values on each GPU; what is free there when left out, which only a GPU that no other pod shares allows",
+        default=None,
+        minimum=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +47,7 @@ class VllmRuntime:
     )
     kv_cache_dtype: Literal["auto", "fp8"] = key("the number format of the KV cache", default="auto")
     gpu_memory_utilization: float = key(
-        "the share of the GPU's memory that vLLM takes", default=0.9, minimum=0.1, maximum=0.98
+        "the share of the GPU's memory that vLLM takes", default=0.9, minimum=LEAST_MEMORY_SHARE, maximum=0.98
     )
     prefix_caching: bool = key("whether common beginnings of prompts are computed once", default=True)
     enforce_eager: bool = key(ENFORCE_EAGER, default=False)

@@ -1,7 +1,7 @@
 """A model on what it shall run on: the request as it is given, and what follows from it and the model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infra.gpus import Accelerator
 from infra.plan.fit.architecture import Architecture
@@ -36,15 +36,19 @@ class FitRequest:
     """None: that of the checkpoint, or none."""
     max_model_len: int | None = None
     """Tokens of prompt and answer; None: the model's own limit."""
+    shares: int = 1
+    """Pods that have a GPU or a slice between them, each with the same part of its memory."""
+    kv_cache_bytes: int | None = None
+    """What our server is told to keep for keys and values on each GPU; None: what is free."""
     memory_share: float = DEFAULT_MEMORY_SHARE
-    """What vLLM is told to fill (``gpu_memory_utilization``); our server takes what is free."""
+    """What vLLM is told to fill of the whole GPU or slice (``gpu_memory_utilization``); our server takes what is free."""
     prefill_tokens: int | None = None
     """Prompt tokens in one step; None: the runtime's default."""
 
     def __post_init__(self) -> None:
         if not 0 < self.memory_share <= 1:
             raise ValueError(f"memory_share = {self.memory_share}: must be above 0 and at most 1")
-        for name in ("max_running_requests", "max_model_len", "prefill_tokens"):
+        for name in ("max_running_requests", "max_model_len", "prefill_tokens", "shares", "kv_cache_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} = {value}: must be at least 1")
@@ -61,9 +65,9 @@ class FitRequest:
 
     @property
     def memory_bytes(self) -> int:
-        """Of one GPU, or of the pod."""
+        """Of one GPU, or the pod's part of it where pods share it; on the CPU of the pod."""
         accelerator = self.accelerator
-        return accelerator.memory_bytes if accelerator is not None else self.memory_limit_bytes or 0
+        return accelerator.memory_bytes // self.shares if accelerator is not None else self.memory_limit_bytes or 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,8 @@ class Candidate:
     @property
     def replica(self) -> Replica:
         request, runtime = self.request, self.runtime
-        large = request.memory_bytes >= LARGE_GPU_BYTES
+        # vLLM asks how large the GPU is, not which part of it is the pod's.
+        large = request.accelerator is not None and request.accelerator.memory_bytes >= LARGE_GPU_BYTES
         on_gpu = runtime.prefill_tokens_large if large else runtime.prefill_tokens
         default = runtime.cpu_prefill_tokens if request.accelerator is None else on_gpu
         return Replica(
@@ -121,13 +126,21 @@ class Candidate:
             quantization=self.quantization,
             prefill_tokens=request.prefill_tokens or default,
             running_requests=request.max_running_requests,
+            kv_cache_bytes=request.kv_cache_bytes,
         )
 
     def memory(self) -> Memory:
         """Every part of the sum, for requests of full length."""
         replica = self.replica
-        budget = budget_bytes(replica, self.request.memory_bytes, self.request.memory_share)
+        # The part of a GPU that the pod may fill is the share of the whole one, times the pods that share it.
+        share = self.request.memory_share * self.request.shares
+        budget = budget_bytes(replica, self.request.memory_bytes, share)
         return measure(replica, budget=budget, tokens=self.context_tokens)
+
+    def cache_room(self) -> int:
+        """The bytes that our server would be told to keep for keys and values, where it is not to take what is free."""
+        free = replace(self, request=replace(self.request, kv_cache_bytes=None)).memory().cache
+        return int(max(free, 0) / self.runtime.running_share)
 
     def longest(self, requests: int) -> int:
         """The most tokens with which that many requests are held at once; 0 where not even one token each is."""

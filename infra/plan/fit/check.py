@@ -47,6 +47,8 @@ class Fit:
     """Tokens of prompt and answer in a request of full length."""
     max_context_tokens: int | None = None
     """The most with which the configured number of requests is held at once; 0 where not even one token each is."""
+    cache_room: int | None = None
+    """Bytes on a GPU that our server can be told to keep for keys and values (``kv_cache_mib``)."""
     max_requests: int | None = None
     """Requests of full length that are held at once."""
     would_fit: tuple[Change, ...] = ()
@@ -73,6 +75,7 @@ def check_fit(request: FitRequest) -> Fit:
         parameters=known.architecture.parameters,
         context_tokens=known.context_tokens,
         max_context_tokens=known.longest(request.max_running_requests),
+        cache_room=known.cache_room(),
         max_requests=memory.requests,
         would_fit=would_fit,
     )
@@ -124,7 +127,11 @@ def _uncounted(candidate: Candidate) -> Iterator[Finding]:
 
 def _shortage(candidate: Candidate, memory: Memory, would_fit: tuple[Change, ...]) -> Iterator[Finding]:
     asked, held = candidate.request.max_running_requests, memory.requests
-    if memory.headroom < 0:
+    told, room = candidate.request.kv_cache_bytes, memory.room
+    if told is not None and told > room > memory.cache_per_request:
+        problem = f"is more than the {room // MIB} MiB that weights, intermediate results and overhead leave"
+        yield error(keys.KV_CACHE, told // MIB, problem, f"Use {candidate.cache_room() // MIB}.")
+    elif memory.headroom < 0:
         yield _too_large(candidate, memory, would_fit)
     elif held < asked:
         what = f"1 request of {candidate.context_tokens} tokens fits"
@@ -153,6 +160,8 @@ def _too_large(candidate: Candidate, memory: Memory, would_fit: tuple[Change, ..
         return error(keys.MEMORY, size(request.memory_bytes), problem, remedy)
     count = request.gpus_per_replica
     where = request.accelerator.name if count == 1 else f"{request.accelerator.name}, {count} of them"
+    if request.shares > 1:
+        where += f", shared by {request.shares}"
     return error(keys.GPU, where, problem if count == 1 else f"on each, {problem}", remedy)
 
 

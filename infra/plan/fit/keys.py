@@ -8,4 +8,8 @@ QUANTIZATION = "runtime.quantization"
 RUNTIME = "runtime"
 COUNT = "gpus.count"
 GPU = "gpus.pool"
+KV_CACHE = "runtime.kv_cache_mib"
+MEMORY_SHARE = "runtime.gpu_memory_utilization"
 MEMORY = "resources.memory_limit"
+# Of the whole stack.
+SHARES = "device_plugin.shares"

@@ -54,6 +54,8 @@ class Replica:
     prefill_tokens: int
     """Prompt tokens in one step."""
     running_requests: int
+    kv_cache_bytes: int | None = None
+    """What the runtime is told to keep for keys and values on one GPU; None: what is free."""
 
     @property
     def ranks(self) -> int:
@@ -175,6 +177,11 @@ def budget_bytes(replica: Replica, memory_bytes: int, share: float) -> int:
     return min(int(memory_bytes * share), free) if replica.runtime.fills_a_share else free
 
 
+def largest_share(memory_bytes: int, shares: int) -> float:
+    """The most of a GPU that each of the pods that share it can be told to fill: all keep a context of CUDA besides."""
+    return math.floor((1 / shares - CUDA_CONTEXT_BYTES / memory_bytes) * 100) / 100
+
+
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """The parts, in bytes on one GPU (or in the pod, on the CPU)."""
@@ -191,9 +198,14 @@ class Memory:
     """Keys and values of one request of full length."""
 
     @property
+    def room(self) -> int:
+        """What there is for keys and values of running requests, those that are kept after them, and a margin."""
+        return self.budget - self.weights - self.activations - self.overhead
+
+    @property
     def cache(self) -> int:
         """What is left for keys and values; negative where the rest does not fit by itself."""
-        return self.budget - self.weights - self.activations - self.overhead - self.reserve
+        return self.room - self.reserve
 
     @property
     def requests(self) -> int:
@@ -221,6 +233,9 @@ def measure(replica: Replica, *, budget: int, tokens: int) -> Memory:
 
 def _reserve(replica: Replica, rest: int, activations: int) -> int:
     """What is not for running requests, besides intermediate results, of what weights and overhead leave."""
+    if replica.kv_cache_bytes is not None:
+        room = max(0, rest - activations)
+        return room - int(min(replica.kv_cache_bytes, room) * replica.runtime.running_share)
     if replica.gpus:
         return max(0, math.ceil((rest - activations) * (1 - replica.runtime.cache_share)))
     # Intermediate results are part of what is kept, as long as they fit into it.

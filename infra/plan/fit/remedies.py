@@ -1,13 +1,15 @@
 """What would fit, where something does not: one change at a time, smallest first."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from infra.gpus import GIB, GPUS, Gpu, MigProfile, computes_fp8
+from infra.gpus import GIB, GPUS, Accelerator, Gpu, MigProfile, computes_fp8
 from infra.plan.fit import keys
 from infra.plan.fit.candidate import Candidate, FitRequest
 from infra.plan.fit.compatibility import works
+from infra.plan.fit.memory import MIB, largest_share
 
 # Numbers of GPUs in one replica that are worth a suggestion: nodes have 8 at most.
 GPU_COUNTS = (2, 4, 8)
@@ -33,6 +35,7 @@ def _changes(candidate: Candidate, requests: int) -> Iterator[Change]:
     request, held = candidate.request, candidate.memory().requests
     if 0 < held < requests:
         yield Change(text=f"{keys.REQUESTS} {held}", request=replace(request, max_running_requests=held))
+    yield from _cache(candidate, requests)
     shorter = candidate.longest(requests)
     if shorter:
         yield Change(text=f"{keys.LENGTH} {shorter}", request=replace(request, max_model_len=shorter))
@@ -48,6 +51,16 @@ def _holds(candidate: Candidate, request: FitRequest, requests: int) -> bool:
     return works(changed) and changed.memory().requests >= requests
 
 
+def _cache(candidate: Candidate, requests: int) -> Iterator[Change]:
+    """More MiB for keys and values, where somebody has set too few of them."""
+    if candidate.request.kv_cache_bytes is None:
+        return
+    size = math.ceil(requests * candidate.memory().cache_per_request / candidate.runtime.running_share / MIB) * MIB
+    request = replace(candidate.request, kv_cache_bytes=size)
+    if size <= candidate.memory().room and _holds(candidate, request, requests):
+        yield Change(text=f"{keys.KV_CACHE} {size // MIB}", request=request)
+
+
 def _quantization(candidate: Candidate, requests: int) -> Iterator[Change]:
     gpu = candidate.request.accelerator
     if not candidate.runtime.quantizes or candidate.quantization is not None or gpu is None or not computes_fp8(gpu):
@@ -59,7 +72,9 @@ def _quantization(candidate: Candidate, requests: int) -> Iterator[Change]:
 
 def _more_or_bigger(candidate: Candidate, requests: int) -> Iterator[Change]:
     gpu, count = candidate.request.gpu, candidate.request.gpus_per_replica
-    if isinstance(gpu, MigProfile):
+    if gpu is not None and candidate.request.shares > 1:
+        yield from _fewer_shares(candidate, gpu, requests)
+    elif isinstance(gpu, MigProfile):
         slice_ = _smallest(candidate, GPUS[gpu.gpu].mig.values(), requests)
         if slice_ is not None:
             text = f"the slice {slice_.profile} of {gpu.gpu}"
@@ -75,12 +90,25 @@ def _more_or_bigger(candidate: Candidate, requests: int) -> Iterator[Change]:
         yield Change(text=text, request=replace(candidate.request, gpu=whole))
 
 
+def _fewer_shares(candidate: Candidate, gpu: Accelerator, requests: int) -> Iterator[Change]:
+    for shares in range(candidate.request.shares - 1, 0, -1):
+        text, request = f"{keys.SHARES} {shares}", replace(candidate.request, shares=shares)
+        if candidate.runtime.fills_a_share:
+            share = largest_share(gpu.memory_bytes, shares)
+            text += f" with {keys.MEMORY_SHARE} {share:g}"
+            request = replace(request, memory_share=share)
+        if _holds(candidate, request, requests):
+            yield Change(text=text, request=request)
+            return
+
+
 def _smallest(candidate: Candidate, choices: Iterable[_Choice], requests: int) -> _Choice | None:
     """The one with the least memory that holds them, among those that have more than the GPU now.
 
     Of those with about the same memory it is the one of the oldest generation, which costs least.
     """
-    larger = [choice for choice in choices if choice.memory_bytes > candidate.request.memory_bytes]
+    now = candidate.request.gpu
+    larger = [choice for choice in choices if now is None or choice.memory_bytes > now.memory_bytes]
     for choice in sorted(larger, key=lambda choice: (choice.memory_bytes // GIB, choice.compute_capability)):
         if _holds(candidate, replace(candidate.request, gpu=choice), requests):
             return choice

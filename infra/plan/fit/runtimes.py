@@ -21,6 +21,8 @@ class RuntimeRules:
     """Of what weights, overhead and intermediate results leave on a GPU: the part that running requests can have."""
     cpu_cache_share: float
     """The same on a CPU, where intermediate results must fit into the other part."""
+    running_share: float
+    """Of a cache whose size it is told: the part that running requests can have."""
     latent_cache: bool
     """Whether latent attention keeps the small vector, or the keys and values of all heads."""
     window_bounds_cache: bool
@@ -56,6 +58,7 @@ RUNTIMES: Mapping[RuntimeName, RuntimeRules] = {
         fills_a_share=False,
         cache_share=0.92 * 7 / 8,
         cpu_cache_share=0.6 * 7 / 8,
+        running_share=7 / 8,
         latent_cache=False,
         window_bounds_cache=False,
         shares_kv_heads=False,
@@ -74,6 +77,7 @@ RUNTIMES: Mapping[RuntimeName, RuntimeRules] = {
         fills_a_share=True,
         cache_share=1.0,
         cpu_cache_share=1.0,
+        running_share=1.0,
         latent_cache=True,
         window_bounds_cache=True,
         shares_kv_heads=True,
