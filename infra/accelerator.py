@@ -1,6 +1,7 @@
 """The devices of one replica, as the cluster offers them."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -79,6 +80,20 @@ def gpus_taken(gpus: Gpus, pool: GpuPool, plugin: DevicePlugin) -> Fraction:
         UnknownGpuError: as :func:`devices_per_gpu`.
     """
     return Fraction(gpus.count, parts_per_gpu(gpus, pool, plugin))
+
+
+def gpus_needed(replicas: Iterable[tuple[Gpus, int]], pool: GpuPool, plugin: DevicePlugin) -> int:
+    """The GPUs that so many replicas of each kind need; slices of several profiles may need one more, as they divide it.
+
+    Raises:
+        UnknownGpuError: as :func:`devices_per_gpu`.
+    """
+    taken, alike = Fraction(), dict[str | None, Fraction]()
+    for gpus, count in replicas:
+        taken += count * gpus_taken(gpus, pool, plugin)
+        devices = Fraction(count * gpus.count, devices_per_gpu(gpus, pool, plugin))
+        alike[gpus.mig_profile] = alike.get(gpus.mig_profile, Fraction()) + devices
+    return math.ceil(max((taken, *alike.values())))
 
 
 def shares_of(plugin: DevicePlugin) -> int:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from infra.accelerator import gpus_taken
-from infra.config.schema import StackConfig
+from infra.accelerator import gpus_needed, gpus_taken
+from infra.config.schema import GpuPool, Gpus, StackConfig
 from infra.findings import Finding, Severity
 
 # A year's hours by twelve, as the clouds reckon a month.
@@ -23,20 +23,26 @@ class GpuCost:
 def gpu_cost(config: StackConfig) -> GpuCost | None:
     """The cost of the models' GPUs; None where a pool that is used has no price.
 
-    Only what replicas take is counted: a GPU of a fixed pool that no replica uses is paid for whatever this stack does.
+    An autoscaled pool is paid for by whole GPUs, however little of the last one replicas take. Of a fixed pool only what
+    replicas take is counted: the rest is paid for whatever this stack does.
     """
     lowest = highest = 0.0
-    for model in config.models.values():
-        if model.gpus.pool is None:
-            continue
-        pool = config.gpu_pools[model.gpus.pool]
-        if pool.price_per_hour is None:
+    for name, pool in config.gpu_pools.items():
+        users = [model for model in config.models.values() if model.gpus.pool == name]
+        if users and pool.price_per_hour is None:
             return None
-        taken = float(gpus_taken(model.gpus, pool, config.device_plugin))
-        replica = pool.price_per_hour * HOURS_PER_MONTH * taken
-        lowest += replica * model.scaling.min_replicas
-        highest += replica * model.scaling.max_replicas
+        month = (pool.price_per_hour or 0.0) * HOURS_PER_MONTH
+        lowest += month * _paid(config, pool, [(model.gpus, model.scaling.min_replicas) for model in users])
+        highest += month * _paid(config, pool, [(model.gpus, model.scaling.max_replicas) for model in users])
     return GpuCost(currency=config.cost.currency, minimum=round(lowest, 2), maximum=round(highest, 2))
+
+
+def _paid(config: StackConfig, pool: GpuPool, replicas: list[tuple[Gpus, int]]) -> float:
+    """GPUs, or parts of them, that so many replicas of each kind have to be paid for."""
+    plugin = config.device_plugin
+    if pool.total == "autoscaled":
+        return gpus_needed(replicas, pool, plugin)
+    return float(sum(count * gpus_taken(gpus, pool, plugin) for gpus, count in replicas))
 
 
 def findings(config: StackConfig) -> Iterator[Finding]:

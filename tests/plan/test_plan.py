@@ -256,12 +256,40 @@ def test_pods_that_share_a_gpu_have_a_part_of_its_memory_each() -> None:
     assert 4 * (taken + CUDA_CONTEXT_BYTES) <= find_gpu("L40S").memory_bytes
 
 
-def test_a_share_of_a_gpu_costs_a_share() -> None:
-    whole = of("dev").cost
-    quarter = of("dev", {"device_plugin/sharing": "time-slicing", "device_plugin/shares": 4}).cost
-    assert whole is not None
-    assert quarter is not None
-    assert quarter.maximum == pytest.approx(whole.maximum / 4)
+def most_of(stack: str, changes: Mapping) -> float:
+    """What the GPUs cost at the most replicas."""
+    found = of(stack, changes).cost
+    assert found is not None
+    return found.maximum
+
+
+def test_a_share_of_a_gpu_costs_a_share_where_the_pool_is_there_anyway() -> None:
+    fixed = {"gpu_pools/small/total": 4}
+    shared = {**fixed, "device_plugin/sharing": "time-slicing", "device_plugin/shares": 4}
+    assert most_of("dev", shared) == pytest.approx(most_of("dev", fixed) / 4)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "changes", "gpus"),
+    [
+        (1, {"device_plugin/sharing": "time-slicing", "device_plugin/shares": 48}, 1),
+        (5, {"device_plugin/sharing": "time-slicing", "device_plugin/shares": 4}, 2),
+        (7, {"device_plugin/mig_strategy": "mixed", "chat/gpus/mig_profile": "1g.10gb"}, 1),
+        (8, {"device_plugin/mig_strategy": "mixed", "chat/gpus/mig_profile": "1g.10gb"}, 2),
+        (3, {"device_plugin/mig_strategy": "mixed", "chat/gpus/mig_profile": "1g.10gb+me"}, 3),
+    ],
+)
+def test_of_an_autoscaled_pool_whole_gpus_are_paid(replicas: int, changes: Mapping, gpus: int) -> None:
+    small = {"gpu_pools/small/gpu": "H100-80GB", "gpu_pools/small/price_per_hour": 4.0}
+    assert most_of("dev", {**small, **changes, "chat/scaling/max_replicas": replicas}) == gpus * 4.0 * 730
+
+
+def test_the_models_of_a_pool_share_its_gpus() -> None:
+    mapping = changed("dev", {"device_plugin/sharing": "time-slicing", "device_plugin/shares": 4})
+    mapping["models"]["code"] = copy.deepcopy(mapping["models"]["chat"])
+    found = plan(parse(mapping)).cost
+    assert found is not None
+    assert (found.minimum, found.maximum) == (511.0, 511.0)  # of 2 and of 4 shares
 
 
 def test_without_a_price_there_is_no_cost_and_no_failure() -> None:
