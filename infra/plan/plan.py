@@ -97,6 +97,7 @@ def _request(config: StackConfig, model: Model, files: Mapping[str, object]) -> 
         max_model_len=server.max_model_len,
         dtype=None if server.dtype == "auto" else server.dtype,
         quantization=quantization,
+        kv_cache_dtype=vllm.kv_cache_dtype if vllm else "auto",
         shares=shares_of(config.device_plugin),
         kv_cache_bytes=_kv_cache_bytes(model),
         memory_share=vllm.gpu_memory_utilization if vllm else DEFAULT_MEMORY_SHARE,

@@ -84,6 +84,12 @@ def test_keys_and_values_take_whole_pages() -> None:
     assert cache_bytes(replica(LLAMA, "transformers"), 4097) == (4096 + 256) * token
 
 
+def test_keys_and_values_in_fp8_take_a_byte_for_each_number() -> None:
+    assert cache_bytes(replica(LLAMA, kv_cache_dtype="fp8"), 4096) == cache_bytes(replica(LLAMA), 4096) / 2
+    single = replica(LLAMA, weight_dtype="float32", kv_cache_dtype="fp8")
+    assert cache_bytes(single, 4096) == cache_bytes(replica(LLAMA), 4096) / 2
+
+
 def test_a_window_bounds_what_a_layer_keeps() -> None:
     token = 8 * 2 * 128 * 2
     # Every second layer keeps its window, the step that is being computed, and a page that begins before them.

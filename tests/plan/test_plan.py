@@ -256,6 +256,14 @@ def test_pods_that_share_a_gpu_have_a_part_of_its_memory_each() -> None:
     assert 4 * (taken + CUDA_CONTEXT_BYTES) <= find_gpu("L40S").memory_bytes
 
 
+def test_keys_and_values_in_fp8_are_counted_so_and_offered() -> None:
+    long = {"gpu_pools/large/gpu": "L4", "chat/server/max_model_len": 40960, "chat/server/max_running_requests": 16}
+    (short,) = of("prod", {**long, "chat/runtime": VLLM}).errors
+    assert "2.1 GiB are missing" in short.problem
+    assert "runtime.kv_cache_dtype fp8" in short.remedy
+    assert of("prod", {**long, "chat/runtime": {**VLLM, "kv_cache_dtype": "fp8"}}).errors == ()
+
+
 def most_of(stack: str, changes: Mapping) -> float:
     """What the GPUs cost at the most replicas."""
     found = of(stack, changes).cost

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from infra.gpus import Accelerator
 from infra.plan.fit.architecture import Architecture
 from infra.plan.fit.memory import Memory, Replica, budget_bytes, longest_request, measure
-from infra.plan.fit.number_format import Dtype, Method, Quantization, while_loading
+from infra.plan.fit.number_format import CacheDtype, Dtype, Method, Quantization, while_loading
 from infra.plan.fit.runtimes import LARGE_GPU_BYTES, RUNTIMES, RuntimeName, RuntimeRules
 
 # What vLLM is told to fill of a GPU's memory.
@@ -34,6 +34,8 @@ class FitRequest:
     """None: that of the checkpoint."""
     quantization: Method | None = None
     """None: that of the checkpoint, or none."""
+    kv_cache_dtype: CacheDtype = "auto"
+    """What vLLM keeps keys and values in; our server keeps them in the model's number format."""
     max_model_len: int | None = None
     """Tokens of prompt and answer; None: the model's own limit."""
     shares: int = 1
@@ -126,6 +128,7 @@ class Candidate:
             quantization=self.quantization,
             prefill_tokens=request.prefill_tokens or default,
             running_requests=request.max_running_requests,
+            kv_cache_dtype=request.kv_cache_dtype,
             kv_cache_bytes=request.kv_cache_bytes,
         )
 

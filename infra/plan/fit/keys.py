@@ -9,6 +9,7 @@ RUNTIME = "runtime"
 COUNT = "gpus.count"
 GPU = "gpus.pool"
 KV_CACHE = "runtime.kv_cache_mib"
+KV_CACHE_DTYPE = "runtime.kv_cache_dtype"
 MEMORY_SHARE = "runtime.gpu_memory_utilization"
 MEMORY = "resources.memory_limit"
 # Of the whole stack.

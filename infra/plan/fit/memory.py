@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from infra.gpus import GIB
 from infra.plan.fit.architecture import Architecture, Matrix
-from infra.plan.fit.number_format import BYTES, Dtype, Quantization
+from infra.plan.fit.number_format import BYTES, FP8_BYTES, CacheDtype, Dtype, Quantization
 from infra.plan.fit.runtimes import RuntimeRules
 
 MIB = 2**20
@@ -54,6 +54,7 @@ class Replica:
     prefill_tokens: int
     """Prompt tokens in one step."""
     running_requests: int
+    kv_cache_dtype: CacheDtype = "auto"
     kv_cache_bytes: int | None = None
     """What the runtime is told to keep for keys and values on one GPU; None: what is free."""
 
@@ -101,7 +102,8 @@ def cached_numbers(replica: Replica) -> int:
 
 def cache_bytes(replica: Replica, tokens: int) -> int:
     """Bytes for the keys and values of one request of ``tokens`` tokens on one GPU."""
-    page_bytes = replica.runtime.page_tokens * cached_numbers(replica) * BYTES[replica.weight_dtype]
+    number = FP8_BYTES if replica.kv_cache_dtype == "fp8" else BYTES[replica.weight_dtype]
+    page_bytes = replica.runtime.page_tokens * cached_numbers(replica) * number
     pages = sum(_pages(replica, tokens, window) for window in replica.architecture.windows)
     return pages * page_bytes
 

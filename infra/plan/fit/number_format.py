@@ -11,6 +11,10 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
+# What keys and values are kept in: the model's own format (auto), or a byte for each number.
+CacheDtype = Literal["auto", "fp8"]
+FP8_BYTES = 1
+
 Method = Literal["fp8", "int8", "awq", "gptq", "int4", "mxfp4"]
 METHODS: tuple[Method, ...] = get_args(Method)
 

@@ -42,6 +42,7 @@ def _changes(candidate: Candidate, requests: int) -> Iterator[Change]:
     if request.accelerator is None:
         yield _memory_limit(candidate, requests)
         return
+    yield from _cache_dtype(candidate, requests)
     yield from _quantization(candidate, requests)
     yield from _more_or_bigger(candidate, requests)
 
@@ -59,6 +60,16 @@ def _cache(candidate: Candidate, requests: int) -> Iterator[Change]:
     request = replace(candidate.request, kv_cache_bytes=size)
     if size <= candidate.memory().room and _holds(candidate, request, requests):
         yield Change(text=f"{keys.KV_CACHE} {size // MIB}", request=request)
+
+
+def _cache_dtype(candidate: Candidate, requests: int) -> Iterator[Change]:
+    """Keys and values in fp8, on GPUs that compute it and for models that keep them whole: few kernels know the others."""
+    gpu, latent = candidate.request.accelerator, candidate.architecture.attention.latent_width is not None
+    if not candidate.runtime.quantizes or latent or gpu is None or not computes_fp8(gpu):
+        return
+    request = replace(candidate.request, kv_cache_dtype="fp8")
+    if request != candidate.request and _holds(candidate, request, requests):
+        yield Change(text=f"{keys.KV_CACHE_DTYPE} fp8", request=request)
 
 
 def _quantization(candidate: Candidate, requests: int) -> Iterator[Change]:

@@ -42,7 +42,7 @@ class RuntimeRules:
     scored_tokens: int
     """Of these, how many may have their scores in memory at one time, beside those that get a token."""
     quantizes: bool
-    """Whether it computes with quantised weights."""
+    """Whether it computes with quantised weights, and with keys and values in fp8."""
 
 
 # From this size on vLLM takes more prompt tokens into a step. (It leaves out the A100 by name; that the one with 80 GB is
