@@ -84,9 +84,7 @@ def _request(config: StackConfig, model: Model, files: Mapping[str, object]) -> 
     vllm = runtime if isinstance(runtime, VllmRuntime) else None
     # What a compressed-tensors checkpoint is quantised to stands in its own config.json.
     named = vllm.quantization if vllm else None
-    quantization: Method | None = (
-        "int4" if named == "bitsandbytes" else None if named == "compressed-tensors" else named
-    )
+    quantization: Method | None = None if named == "compressed-tensors" else named
     return FitRequest(
         config=files,
         runtime="vllm" if vllm else "transformers",

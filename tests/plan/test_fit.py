@@ -279,6 +279,7 @@ def test_what_does_not_go_together(asked: FitRequest, severity: str, key: str, v
         request(QWEN_MOE | FP8, gpus_per_replica=2),
         request(LLAMA_8B | AWQ, "T4", dtype="float16", max_running_requests=1),
         request(GPT_OSS | MXFP4, "L4", max_running_requests=1),
+        request(LLAMA_8B, "T4", dtype="float16", quantization="bitsandbytes", max_running_requests=1),
     ],
 )
 def test_what_goes_together_is_let_alone(asked: FitRequest) -> None:

@@ -127,13 +127,14 @@ def test_our_runtime_divides_only_what_transformers_plan_divides() -> None:
 @pytest.mark.parametrize(
     ("quantization", "expected"),
     [
-        (while_loading("fp8"), 1000 * 512 + 4),
+        (Quantization(method="fp8", bits=8), 1000 * 512 + 4),
         (Quantization(method="fp8", bits=8, block=(128, 128)), 1000 * 512 + 8 * 4 * 4),
-        (while_loading("int8"), 1000 * 512 + 1000 * 4),
+        (Quantization(method="int8", bits=8), 1000 * 512 + 1000 * 4),
         (Quantization(method="int4", bits=4, group=128), 1000 * 512 // 2 + 4 * 1000 * 2),
         (Quantization(method="awq", bits=4, group=128), 1000 * 512 // 2 + 4 * 1000 * 2 + 4 * 1000 // 2),
         (Quantization(method="gptq", bits=4, group=None), 1000 * 512 // 2 + 1000 * 2 + 1000 // 2 + 512 * 4),
-        (while_loading("mxfp4"), 1000 * 512 // 2 + 16 * 1000),
+        (Quantization(method="mxfp4", bits=4), 1000 * 512 // 2 + 16 * 1000),
+        (Quantization(method="bitsandbytes", bits=4), 1000 * 512 * 9 // 16),  # 4.5 bits
     ],
     ids=lambda value: value.method if isinstance(value, Quantization) else "",
 )

@@ -264,6 +264,19 @@ def test_keys_and_values_in_fp8_are_counted_so_and_offered() -> None:
     assert of("prod", {**long, "chat/runtime": {**VLLM, "kv_cache_dtype": "fp8"}}).errors == ()
 
 
+def weights(quantization: str | None) -> int:
+    """Bytes of the model's weights in vLLM, which has no fault to find in it."""
+    fit = of("prod", {"chat/runtime": {**VLLM, "quantization": quantization}}).models["chat"].fit
+    assert fit is not None
+    assert fit.memory is not None
+    assert fit.findings == ()
+    return fit.memory.weights
+
+
+def test_vllm_quantises_while_it_loads() -> None:
+    assert weights("bitsandbytes") < weights("fp8") < weights(None)
+
+
 def most_of(stack: str, changes: Mapping) -> float:
     """What the GPUs cost at the most replicas."""
     found = of(stack, changes).cost

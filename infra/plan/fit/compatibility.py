@@ -6,7 +6,7 @@ from infra.findings import Finding, Severity, error, warning
 from infra.gpus import MigProfile, computes_bfloat16, computes_fp8
 from infra.plan.fit import keys
 from infra.plan.fit.candidate import Candidate
-from infra.plan.fit.number_format import Method
+from infra.plan.fit.number_format import WHILE_LOADING, Method
 
 # From which compute capability on vLLM has kernels for weights of this method.
 COMPUTES_SINCE: dict[Method, tuple[int, int]] = {
@@ -16,6 +16,7 @@ COMPUTES_SINCE: dict[Method, tuple[int, int]] = {
     "int8": (7, 5),
     "fp8": (8, 0),
     "mxfp4": (8, 0),
+    "bitsandbytes": (7, 0),
 }
 
 
@@ -57,9 +58,9 @@ def _quantization(candidate: Candidate) -> Iterator[Finding]:
         yield error(keys.QUANTIZATION, asked, f"the checkpoint is stored as {stored.method}", remedy)
     elif not candidate.runtime.quantizes:
         yield _without_quantization(candidate, method)
-    elif stored is None and method != "fp8":
+    elif stored is None and method not in WHILE_LOADING:
         problem = "takes a checkpoint that was quantised so, and this one is not"
-        yield error(keys.QUANTIZATION, method, problem, "Name such a checkpoint, or use fp8.")
+        yield error(keys.QUANTIZATION, method, problem, f"Name such a checkpoint, or use {' or '.join(WHILE_LOADING)}.")
     else:
         yield from _kernels(candidate, method)
 

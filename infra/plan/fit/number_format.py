@@ -1,6 +1,7 @@
 """How weights are stored: number formats, quantisation, and what one matrix takes in bytes."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,8 +16,10 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 CacheDtype = Literal["auto", "fp8"]
 FP8_BYTES = 1
 
-Method = Literal["fp8", "int8", "awq", "gptq", "int4", "mxfp4"]
+Method = Literal["fp8", "int8", "awq", "gptq", "int4", "mxfp4", "bitsandbytes"]
 METHODS: tuple[Method, ...] = get_args(Method)
+# The bits of a weight, of the methods with which vLLM quantises while it loads.
+WHILE_LOADING: Mapping[Method, int] = {"fp8": 8, "bitsandbytes": 4}
 
 # What is quantised: the matrices of the layers. Embedding, head, routers, norms and biases stay as they are.
 LAYERS: frozenset[Part] = frozenset({"attention", "network", "experts"})
@@ -30,6 +33,10 @@ MXFP4_SCALE_BYTES = 1
 # The four-bit formats keep scales in 16 bits; AWQ and GPTQ also a zero point of the weights' own width for each,
 # and GPTQ the number of the group of each input, as int32.
 SCALE_BYTES = 2
+# What vLLM makes with bitsandbytes: blocks of 64 numbers of 4 bits (NF4) with a float32 scale each, 4.5 bits for a weight.
+# Its loader unpacks scales that bitsandbytes has packed again, so that those of all checkpoints take as much.
+NF4_BLOCK = 64
+NF4_SCALE_BYTES = 4
 GROUP_INDEX_BYTES = 4
 # Scales of fp8 blocks, of fp8 tensors and of int8 rows are float32.
 WIDE_SCALE_BYTES = 4
@@ -62,6 +69,8 @@ class Quantization:
         match self.method:
             case "mxfp4":
                 return outputs * math.ceil(inputs / MXFP4_BLOCK) * MXFP4_SCALE_BYTES
+            case "bitsandbytes":
+                return math.ceil(outputs * inputs / NF4_BLOCK) * NF4_SCALE_BYTES
             case "fp8":
                 rows, columns = self.block or (outputs, inputs)
                 return math.ceil(outputs / rows) * math.ceil(inputs / columns) * WIDE_SCALE_BYTES
@@ -82,10 +91,9 @@ class UnknownQuantization:
     method: str
 
 
-def while_loading(method: Method) -> Quantization:
-    """What a runtime makes of a checkpoint that is not quantised when it is told this method."""
-    eight = method in ("fp8", "int8")
-    return Quantization(method=method, bits=8 if eight else 4, group=None if eight else DEFAULT_GROUP)
+def while_loading(method: Method) -> Quantization | None:
+    """What vLLM makes of a checkpoint that is not quantised when it is told this method; None where it makes nothing."""
+    return Quantization(method=method, bits=WHILE_LOADING[method]) if method in WHILE_LOADING else None
 
 
 def published_quantization(config: ModelConfig) -> Quantization | UnknownQuantization | None:
