@@ -8,7 +8,7 @@ from pathlib import Path
 from infra.accelerator import device, shares_of
 from infra.config.schema import Model, StackConfig, TransformersRuntime, VllmRuntime
 from infra.findings import Finding, Severity
-from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, shares, timing
+from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, shares, timing, volumes
 from infra.plan.cost import GpuCost, gpu_cost
 from infra.plan.fit.candidate import DEFAULT_MEMORY_SHARE, FitRequest
 from infra.plan.fit.check import Fit, check_fit
@@ -58,17 +58,13 @@ def plan(config: StackConfig, root: Path = ROOT) -> Plan:
     ]
     for key, model in config.models.items():
         fit, about_fit = _fit(config, key, model, root)
-        start = cold_start(config, key, _weights_bytes(model, fit))
-        found += [*about_fit, *shares.findings(config, key, fit)]
+        checkpoint = fit.checkpoint if fit is not None else None
+        start = cold_start(config, key, checkpoint)
+        found += [*about_fit, *shares.findings(config, key, fit), *volumes.findings(config, key, checkpoint)]
         found += [*timing.findings(config, key, start), *rollouts.findings(config, key)]
         found += [*exposure.findings(config, key), *ineffective.findings(config, key)]
         models[key] = ModelPlan(fit=fit, start=start)
     return Plan(models=models, cost=gpu_cost(config), findings=tuple(found), examples=open_examples)
-
-
-def _weights_bytes(model: Model, fit: Fit | None) -> int | None:
-    """What has to be read before a replica serves; each of its GPUs holds a part."""
-    return None if fit is None or fit.memory is None else fit.memory.weights * max(1, model.gpus.count)
 
 
 def _fit(config: StackConfig, key: str, model: Model, root: Path) -> tuple[Fit | None, list[Finding]]:

@@ -16,7 +16,7 @@ from infra.config.loader import parse
 from infra.config.parsing import Secret
 from infra.findings import Severity
 from infra.gpus import find_gpu
-from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, shares, timing
+from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, shares, timing, volumes
 from infra.plan.fit.memory import CUDA_CONTEXT_BYTES, MIB
 from infra.plan.plan import Plan, plan
 from infra.plan.report import report
@@ -27,6 +27,7 @@ from tests.places import Place, places, watched
 Mapping = dict[str, Any]
 EDGE: Mapping = {"kind": "ingress", "host": "chat.acme.dev"}
 EAGER: Mapping = {"kind": "transformers", "enforce_eager": True}
+S3: Mapping = {"source": "s3", "bucket": "models", "prefix": "chat"}
 VLLM: Mapping = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
 MORNING: Mapping = {"timezone": "Europe/Berlin", "start": "0 8 * * 1-5", "end": "0 10 * * 1-5"}
 CROWD: Mapping = {"device_plugin/shares": 9}
@@ -53,6 +54,8 @@ CASES: list[tuple[str, Mapping, str, str, str]] = [
     ("prod", {"gpu_pools/large/spot_notice_seconds": 120}, "warning", "chat.timing.grace_seconds", "spot"),
     ("prod", {"chat/weights/cache": {"size": "40Gi"}}, "warning", "chat.weights.cache.storage_class", "several nodes"),
     ("prod", {"chat/weights/cache/access_mode": "ReadWriteOnce"}, "warning", "chat.weights.cache.access_mode", "one node"),
+    ("prod", {"chat/weights/cache/size": "15Gi"}, "error", "chat.weights.cache.size", "weights, 15.3 GiB"),
+    ("prod", {"chat/weights": {**S3, "size": "15Gi"}}, "error", "chat.weights.size", "weights, 15.3 GiB"),
     ("prod", {"gpu_pools/large/node_selector": {}}, "warning", "gpu_pools.large.node_selector", "runs nowhere"),
     ("prod", {"chat/exposure": EDGE}, "warning", "chat.exposure.tls_secret", "travel in clear"),
     ("prod", {"chat/exposure": {**EDGE, "class_name": "traefik"}}, "warning", "chat.exposure.class_name", "timeout"),
@@ -158,6 +161,7 @@ def test_what_is_wrong_shows_before_it_is_paid_for(
         {"chat/runtime": VLLM, "chat/server/max_waiting_requests": 64},
         {"chat/runtime": EAGER},
         {"chat/scaling/schedules": [{**MORNING, "replicas": 3}]},
+        {"chat/weights/cache/size": "16Gi"},
     ],
 )
 def test_what_is_as_it_should_be_needs_no_word(changes: Mapping) -> None:
@@ -184,12 +188,14 @@ def test_every_finding_of_the_plan_has_a_case() -> None:
             found.append(watched(rollouts.findings, seen)(config, key))
             found.append(watched(exposure.findings, seen)(config, key))
             found.append(watched(ineffective.findings, seen)(config, key))
+            checkpoint = model.fit.checkpoint if model.fit is not None else None
+            found.append(watched(volumes.findings, seen)(config, key, checkpoint))
             found.append(watched(shares.findings, seen)(config, key, model.fit))
         for finding in itertools.chain(*found):
             assert finding.key
             assert finding.value
             assert finding.remedy.endswith(".")
-    assert places(timing, cost, rollouts, examples, exposure, ineffective, nodes, shares) - seen == set()
+    assert places(timing, cost, rollouts, examples, exposure, ineffective, nodes, shares, volumes) - seen == set()
 
 
 def test_models_that_count_on_the_same_gpus_are_told() -> None:
@@ -275,6 +281,18 @@ def weights(quantization: str | None) -> int:
 
 def test_vllm_quantises_while_it_loads() -> None:
     assert weights("bitsandbytes") < weights("fp8") < weights(None)
+
+
+def test_what_is_read_are_the_weights_as_they_are_published() -> None:
+    plain, smaller, wider = (
+        of("prod", changes).models["chat"].start
+        for changes in (
+            {"chat/runtime": VLLM},
+            {"chat/runtime": {**VLLM, "quantization": "fp8"}},
+            {"chat/runtime": VLLM, "chat/server/dtype": "float32"},
+        )
+    )
+    assert plain == smaller == wider
 
 
 def most_of(stack: str, changes: Mapping) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from infra.gpus import Accelerator
 from infra.plan.fit.architecture import Architecture
-from infra.plan.fit.memory import Memory, Replica, budget_bytes, longest_request, measure
+from infra.plan.fit.memory import Memory, Replica, budget_bytes, longest_request, measure, weight_bytes
 from infra.plan.fit.number_format import CacheDtype, Dtype, Method, Quantization, while_loading
 from infra.plan.fit.runtimes import LARGE_GPU_BYTES, RUNTIMES, RuntimeName, RuntimeRules
 
@@ -139,6 +139,11 @@ class Candidate:
         share = self.request.memory_share * self.request.shares
         budget = budget_bytes(replica, self.request.memory_bytes, share)
         return measure(replica, budget=budget, tokens=self.context_tokens)
+
+    def checkpoint_bytes(self) -> int:
+        """Bytes of the weights as they are published."""
+        stored = replace(self.replica, gpus=1, weight_dtype=self.stored_dtype, quantization=self.published)
+        return weight_bytes(stored)
 
     def cache_room(self) -> int:
         """The bytes that our server would be told to keep for keys and values, where it is not to take what is free."""

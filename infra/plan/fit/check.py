@@ -42,6 +42,8 @@ class Fit:
     findings: tuple[Finding, ...]
     memory: Memory | None = None
     """The parts of the sum; None where they could not be told."""
+    checkpoint: int | None = None
+    """Bytes of the weights as they are published; what runs may keep them in another format."""
     parameters: int | None = None
     context_tokens: int | None = None
     """Tokens of prompt and answer in a request of full length."""
@@ -72,6 +74,7 @@ def check_fit(request: FitRequest) -> Fit:
         verdict=_verdict(findings, memory, request.max_running_requests),
         findings=findings,
         memory=memory,
+        checkpoint=known.checkpoint_bytes(),
         parameters=known.architecture.parameters,
         context_tokens=known.context_tokens,
         max_context_tokens=known.longest(request.max_running_requests),
