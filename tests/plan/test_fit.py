@@ -185,6 +185,15 @@ def test_too_small_a_cache_is_told_with_the_size_that_holds_the_requests() -> No
     assert check_fit(replace(asked, kv_cache_bytes=18725 * 2**20)).verdict is Verdict.FITS
 
 
+@pytest.mark.parametrize(
+    ("gpu", "would"), [(None, "resources.memory_limit 18Gi"), ("H100-80GB/1g.10gb", "a pool of A10")]
+)
+def test_where_the_memory_is_short_too_both_are_told(gpu: str | None, would: str) -> None:
+    tiny = {"runtime": "transformers", "max_running_requests": 4, "kv_cache_bytes": 2**20}
+    remedy = only(check_fit(request(LLAMA_8B, gpu, **tiny)), Severity.ERROR).remedy
+    assert f"{would} with runtime.kv_cache_mib 1171" in remedy
+
+
 def test_nothing_of_the_table_holds_it() -> None:
     huge = LLAMA_70B | {"num_hidden_layers": 4000}
     assert only(check_fit(request(huge)), Severity.ERROR).remedy.startswith("No GPU of the table holds it")

@@ -28,18 +28,33 @@ class Change:
 
 def changes(candidate: Candidate, requests: int) -> tuple[Change, ...]:
     """Changes with each of which that many requests of full length fit at once."""
-    return tuple(_changes(candidate, requests))
+    told, needed = candidate.request.kv_cache_bytes, _needed_cache(candidate, requests)
+    if told is None or told >= needed:
+        return (*_smaller(candidate, requests), *_larger(candidate, requests))
+    raised = replace(candidate, request=replace(candidate.request, kv_cache_bytes=needed))
+    more = f"{keys.KV_CACHE} {needed // MIB}"
+    if needed <= candidate.memory().room:
+        return (Change(text=more, request=raised.request), *_smaller(candidate, requests))
+    larger = (replace(change, text=f"{change.text} with {more}") for change in _larger(raised, requests))
+    return (*_smaller(candidate, requests), *larger)
 
 
-def _changes(candidate: Candidate, requests: int) -> Iterator[Change]:
+def _needed_cache(candidate: Candidate, requests: int) -> int:
+    """Bytes, in whole MiB, that our server has to be told to keep for the keys and values of that many requests."""
+    return math.ceil(requests * candidate.memory().cache_per_request / candidate.runtime.running_share / MIB) * MIB
+
+
+def _smaller(candidate: Candidate, requests: int) -> Iterator[Change]:
     request, held = candidate.request, candidate.memory().requests
     if 0 < held < requests:
         yield Change(text=f"{keys.REQUESTS} {held}", request=replace(request, max_running_requests=held))
-    yield from _cache(candidate, requests)
     shorter = candidate.longest(requests)
     if shorter:
         yield Change(text=f"{keys.LENGTH} {shorter}", request=replace(request, max_model_len=shorter))
-    if request.accelerator is None:
+
+
+def _larger(candidate: Candidate, requests: int) -> Iterator[Change]:
+    if candidate.request.accelerator is None:
         yield _memory_limit(candidate, requests)
         return
     yield from _cache_dtype(candidate, requests)
@@ -49,17 +64,12 @@ def _changes(candidate: Candidate, requests: int) -> Iterator[Change]:
 
 def _holds(candidate: Candidate, request: FitRequest, requests: int) -> bool:
     changed = replace(candidate, request=request)
-    return works(changed) and changed.memory().requests >= requests
+    return works(changed) and _has_room(changed, requests)
 
 
-def _cache(candidate: Candidate, requests: int) -> Iterator[Change]:
-    """More MiB for keys and values, where somebody has set too few of them."""
-    if candidate.request.kv_cache_bytes is None:
-        return
-    size = math.ceil(requests * candidate.memory().cache_per_request / candidate.runtime.running_share / MIB) * MIB
-    request = replace(candidate.request, kv_cache_bytes=size)
-    if size <= candidate.memory().room and _holds(candidate, request, requests):
-        yield Change(text=f"{keys.KV_CACHE} {size // MIB}", request=request)
+def _has_room(candidate: Candidate, requests: int) -> bool:
+    memory = candidate.memory()
+    return memory.requests >= requests and memory.room >= (candidate.request.kv_cache_bytes or 0)
 
 
 def _cache_dtype(candidate: Candidate, requests: int) -> Iterator[Change]:
@@ -132,5 +142,5 @@ def _memory_limit(candidate: Candidate, requests: int) -> Change:
     while True:
         limit += 1
         request = replace(candidate.request, memory_limit_bytes=limit * GIB)
-        if replace(candidate, request=request).memory().requests >= requests:
+        if _has_room(replace(candidate, request=request), requests):
             return Change(text=f"{keys.MEMORY} {limit}Gi", request=request)
