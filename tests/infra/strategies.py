@@ -188,12 +188,15 @@ def _take_gpus(draw: Draw, model: Group, pools: Group, plugin: Group) -> None:
         if pools[pool]["total"] != "autoscaled":
             pools[pool]["total"] += MOST_GPUS
         profiles = sorted(GPUS[pools[pool]["gpu"]].mig)
+        if plugin.get("mig_strategy") == "single":
+            profiles = profiles[:1]  # all models of a pool take the same
         model["gpus"] = {
             "pool": pool,
             "count": 1 if plugin.get("sharing", "none") != "none" else draw(st.integers(1, 2)),
         }
         if profiles and plugin.get("mig_strategy", "none") != "none":
-            profile = draw(st.sampled_from(profiles)) + draw(st.sampled_from(["", "+me"]))
+            media = draw(st.sampled_from(["", "+me"])) if plugin["mig_strategy"] == "mixed" else ""
+            profile = draw(st.sampled_from(profiles)) + media
             model["gpus"] |= {"count": 1, "mig_profile": profile}
     runs_vllm = model.get("runtime", {}).get("kind") == "vllm"
     if runs_vllm and not model["gpus"]:

@@ -23,6 +23,7 @@ KEYS: Group = {"api_keys": {"source": "generated"}}
 ON_GPUS: Group = {"gpus": {"count": 1, "pool": "l4"}}
 MEDIA_SLICE: Group = {"count": 1, "pool": "l4", "mig_profile": "1g.6gb+me"}
 ON_SLICES: Group = {"gpus": {"count": 1, "pool": "l4", "mig_profile": "1g.6gb"}}
+SINGLE: Group = {"device_plugin": {"mig_strategy": "single"}}
 MIXED: Group = {"device_plugin": {"mig_strategy": "mixed"}}
 VLLM = {"kind": "vllm", "image": f"vllm.dev/vllm/openai@sha256:{'0' * 64}"}
 NODE_PORT = {"type": "NodePort", "port": 30080, "host": "10.0.0.1"}
@@ -59,6 +60,9 @@ def counted(**exposure: str) -> Group:
 def also(**keys: object) -> Group:
     """A second model like the first."""
     return {"models": {"chat": keys, "code": {**SOUND["models"]["chat"], **keys}}}
+def also(second: Group | None = None, **keys: object) -> Group:
+    """A second model like the first, or with other changes."""
+    return {"models": {"chat": keys, "code": {**SOUND["models"]["chat"], **(second or keys)}}}
 
 
 # What is changed in a sound configuration, the key that is told, and what is said of it.
@@ -181,6 +185,8 @@ CASES: list[tuple[Group, str, str]] = [
         "models.chat.gpus.mig_profile",
         "no profile of pool l4",
     ),
+    ({**pool(gpu="A30"), **SINGLE, **also(**ON_SLICES, second=ON_GPUS)}, "models.code.gpus.mig_profile", "not the 1g.6gb"),
+    ({**pool(gpu="A30"), **SINGLE, **also(**ON_GPUS, second=ON_SLICES)}, "models.code.gpus.mig_profile", "not the whole GPU"),
     ({**pool(total=2), **chat(**ON_GPUS)}, "models.chat.scaling.max_replicas", "asks for 3 GPUs"),
     (
         {**pool(gpu="A30", total=1), **MIXED, **chat(**ON_SLICES, scaling={"max_replicas": 5})},
@@ -284,6 +290,9 @@ def test_a_query_of_ones_own_gives_one_series(query: str, taken: bool) -> None:
 def test_a_host_without_time_zones_refuses_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoneinfo, "available_timezones", set)
     parse(changed(evening(timezone="Europe/Belin")))
+def test_models_of_different_pools_have_slices_of_different_sizes_under_one_name() -> None:
+    pools = {"gpu_pools": {"l4": {"gpu": "A30", "total": 4}, "l40": {"gpu": "L4", "total": 4}}}
+    parse(changed({**pools, **SINGLE, **also(**ON_SLICES, second={"gpus": {"count": 1, "pool": "l40"}})}))
 
 
 def test_slices_that_a_pool_has_are_not_refused() -> None:

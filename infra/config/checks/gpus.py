@@ -129,6 +129,22 @@ def slices(config: StackConfig) -> Iterator[Contradiction]:
             yield Contradiction(path, profile, f"is no profile of pool {model.gpus.pool}", str(error))
 
 
+def one_profile(config: StackConfig) -> Iterator[Contradiction]:
+    """Devices of several sizes under one name: with mig_strategy single the scheduler could not tell them apart."""
+    if config.device_plugin.mig_strategy != "single":
+        return
+    first: dict[str, str | None] = {}
+    for name, model in config.models.items():
+        pool, profile = model.gpus.pool, model.gpus.mig_profile
+        if pool is not None and profile != first.setdefault(pool, profile):
+            problem = (
+                f"is not the {first[pool] or 'whole GPU'} that another model of pool {pool} takes, and with mig_strategy = "
+                "single both are nvidia.com/gpu"
+            )
+            remedy = "Use one profile for all models of a pool, a pool for each profile, or mig_strategy mixed."
+            yield Contradiction(f"models.{name}.gpus.mig_profile", profile, problem, remedy)
+
+
 def capacity(config: StackConfig) -> Iterator[Contradiction]:
     """More GPUs, slices or shares of them at the most replicas than the pool has: the last pods would wait for ever."""
     for name, model in config.models.items():
@@ -185,6 +201,7 @@ CHECKS = (
     Check(Model, (), vllm_device),
     Check(StackConfig, (), joined_shares),
     Check(StackConfig, (), slices),
+    Check(StackConfig, (), one_profile),
     Check(StackConfig, (), capacity),
     Check(StackConfig, (), surge),
     Check(StackConfig, (), budget),
