@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from infra.accelerator import gpus_needed
 from infra.config.schema import StackConfig
-from infra.findings import Finding, Severity
+from infra.findings import Finding, Severity, error
 from infra.rollout import IN_PLACE, SURGE, free_gpus, rollout_of
 from infra.weights import cache_of, on_one_node
 
@@ -44,13 +45,22 @@ def findings(config: StackConfig, key: str) -> Iterator[Finding]:
 def shared_pools(config: StackConfig) -> Iterator[Finding]:
     """Pools whose models would together ask for more than there is."""
     for name in config.gpu_pools:
-        users = [key for key, model in config.models.items() if model.gpus.pool == name]
-        free = free_gpus(config, name)
-        if len(users) > 1 and free is not None and free < 0:
+        users = {key: model for key, model in config.models.items() if model.gpus.pool == name}
+        pool, free = config.gpu_pools[name], free_gpus(config, name)
+        fewest = [(model.gpus, model.scaling.min_replicas) for model in users.values()]
+        needed = gpus_needed(fewest, pool, config.device_plugin)
+        if len(users) > 1 and pool.total != "autoscaled" and needed > pool.total:
+            yield error(
+                f"gpu_pools.{name}.total",
+                pool.total,
+                f"is less than the {needed} GPUs that {', '.join(users)} need with their fewest replicas: some never start",
+                "Lower min_replicas, or raise the total.",
+            )
+        elif len(users) > 1 and free is not None and free < 0:
             yield Finding(
                 severity=Severity.WARNING,
                 key=f"gpu_pools.{name}.total",
-                value=str(config.gpu_pools[name].total),
+                value=str(pool.total),
                 problem=f"is {float(-free):.3g} GPUs short when {', '.join(users)} all run their most replicas: the last wait "
                 "for a GPU",
                 remedy="Lower max_replicas, or raise the total.",

@@ -169,8 +169,8 @@ def test_what_is_as_it_should_be_needs_no_word(changes: Mapping) -> None:
     assert found.findings == found.examples
 
 
-def two_models() -> Mapping:
-    mapping = changed("prod", {})
+def two_models(total: int = 5, most: int = 4) -> Mapping:
+    mapping = changed("prod", {"gpu_pools/large/total": total, "chat/scaling/max_replicas": most})
     mapping["models"]["code"] = copy.deepcopy(mapping["models"]["chat"])
     mapping["models"]["code"]["exposure"]["host"] = "code.acme.dev"
     return mapping
@@ -178,7 +178,11 @@ def two_models() -> Mapping:
 
 def test_every_finding_of_the_plan_has_a_case() -> None:
     seen: set[Place] = set()
-    for mapping in (two_models(), *(changed(stack, changes) for stack, changes, *_ in CASES)):
+    for mapping in (
+        two_models(),
+        two_models(total=3, most=3),
+        *(changed(stack, changes) for stack, changes, *_ in CASES),
+    ):
         config = parse(mapping)
         found = [watched(examples.findings, seen)(config), watched(cost.findings, seen)(config)]
         found.append(watched(rollouts.shared_pools, seen)(config))
@@ -202,6 +206,14 @@ def test_models_that_count_on_the_same_gpus_are_told() -> None:
     found = {finding.key: finding for finding in plan(parse(two_models())).findings}
     assert "3 GPUs short when chat, code" in found["gpu_pools.large.total"].problem
     assert found["gpu_pools.large.total"].severity is Severity.WARNING
+
+
+def test_models_whose_fewest_replicas_find_no_gpu_are_refused() -> None:
+    mapping = two_models(total=3, most=3)
+    (short,) = (one for one in plan(parse(mapping)).errors if one.key == "gpu_pools.large.total")
+    assert "4 GPUs that chat, code need" in short.problem
+    mapping["gpu_pools"]["large"]["total"] = 4
+    assert "gpu_pools.large.total" not in {one.key for one in plan(parse(mapping)).errors}
 
 
 @pytest.mark.parametrize(("sharing", "shares"), [("none", 1), ("time-slicing", 2)])
