@@ -56,6 +56,7 @@ CHOICES: dict[tuple[type, str], SearchStrategy[Any]] = {
     (Schedule, "end"): st.just("30 18 * * *"),
     (Resources, "memory"): st.sampled_from(["1Gi", "700Mi"]),
     (Resources, "memory_limit"): st.sampled_from(["1Gi", "20480Mi", "1Ti"]),
+    (Resources, "shared_memory"): st.sampled_from([None, "64Mi", "512Mi"]),
     (Network, "client_cidrs"): st.lists(st.sampled_from(["0.0.0.0/0", "203.0.113.0/24", "2001:db8::/32"]), max_size=2),
     # As their tails are by default, or less.
     (Objectives, "first_token_seconds"): st.sampled_from([bucket for bucket in FIRST_TOKEN_BUCKETS if bucket <= 10]),
@@ -203,6 +204,8 @@ def _take_gpus(draw: Draw, model: Group, pools: Group, plugin: Group) -> None:
         del model["runtime"]
     if not runs_vllm and model["gpus"]:
         model["gpus"]["count"] = 1
+    if model["gpus"] and model["resources"]["memory_limit"] == "1Gi":
+        model["resources"]["memory_limit"] = "20480Mi"  # each process with CUDA takes as much
 
 
 def _make_room(weights: Group) -> None:

@@ -19,6 +19,8 @@ HUB = {"source": "hub", "repository": "owner/name", "revision": "0" * 40}
 S3 = {"source": "s3", "bucket": "models", "prefix": "chat", "size": "20Gi"}
 ONE_NODE = {**HUB, "cache": {"size": "10Gi", "storage_class": "gp3", "access_mode": "ReadWriteOnce"}}
 INGRESS = {"kind": "ingress", "host": "chat.acme.dev"}
+SMALL: Group = {"memory": "256Mi", "memory_limit": "256Mi"}
+ALMOST: Group = {"memory": "1Gi", "memory_limit": "2047Mi"}
 KEYS: Group = {"api_keys": {"source": "generated"}}
 ON_GPUS: Group = {"gpus": {"count": 1, "pool": "l4"}}
 MEDIA_SLICE: Group = {"count": 1, "pool": "l4", "mig_profile": "1g.6gb+me"}
@@ -69,6 +71,9 @@ def also(second: Group | None = None, **keys: object) -> Group:
 CASES: list[tuple[Group, str, str]] = [
     ({"models": {"chat": None}}, "models", "names no model"),
     (chat(resources={"memory": "4Gi"}), "models.chat.resources.memory", "more than memory_limit"),
+    (chat(resources={"shared_memory": "2Gi"}), "models.chat.resources.shared_memory", "leaves nothing"),
+    ({**pool(), **chat(**ON_GPUS, resources=SMALL)}, "models.chat.resources.memory_limit", "the 1Gi that 1 process with CUDA"),
+    ({**pool(), **chat(**ON_GPUS, resources=ALMOST, runtime=VLLM)}, "models.chat.resources.memory_limit", "2 processes with"),
     (chat(timing={"grace_seconds": 100}), "models.chat.timing.grace_seconds", "still answers"),
     (chat(objectives={"first_token_seconds": 2.6}), "models.chat.objectives.first_token_seconds", "no bucket"),
     (chat(objectives={"inter_token_p99_seconds": 0.6}), "models.chat.objectives.inter_token_p99_seconds", "no bucket"),
@@ -304,6 +309,7 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
     "changes",
     [
         chat(weights={**S3, "size": None, "cache": {"size": "40Gi"}}),
+        chat(resources={**SMALL, "shared_memory": "255Mi"}),
         {**pool(), **chat(**ON_GPUS, runtime=VLLM, scaling={"waiting_per_replica": 200})},
         {**pool(), **chat(**ON_GPUS, runtime=VLLM, api_keys={"source": "given", "keys": Secret("# one\none\n")})},
         chat(api_keys={"source": "given", "keys": Secret("one\ntwo\n")}),
@@ -334,6 +340,10 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
         "one node in place",
         "a surge without cache",
         "a surge that may stay on its node",
+        "little memory on a CPU",
+        "vLLM's queue has no end",
+        "one key for vLLM",
+        "two keys",
         "no tail",
     ],
 )

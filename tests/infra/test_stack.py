@@ -281,6 +281,7 @@ def test_gpus_are_asked_for_only_where_configured(deploy: Deploy, sound: Mapping
     assert environment(on_cpu)["DEVICE"] == "cpu"
     sound["gpu_pools"] = {"big": {"gpu": "H100-80GB", "total": 8, "node_selector": {"gpu": "h100"}}}
     sound["models"]["chat"]["gpus"] = {"count": 2, "pool": "big"}
+    sound["models"]["chat"]["resources"]["memory_limit"] = "4Gi"
     sound["models"]["chat"]["runtime"] = VLLM
     on_gpus = deploy(sound).only("Deployment")
     assert container(on_gpus)["resources"]["limits"]["nvidia.com/gpu"] == "2"

@@ -5,9 +5,24 @@ from contextlib import suppress
 
 from infra.accelerator import device_words, devices_per_gpu
 from infra.config.parsing import Check, Contradiction
-from infra.config.schema import Cost, DevicePlugin, GpuPool, Model, StackConfig, VllmRuntime
-from infra.gpus import UnknownGpuError, find_gpu
+from infra.config.schema import (
+    Cost,
+    DevicePlugin,
+    GpuPool,
+    Gpus,
+    Model,
+    Resources,
+    RuntimeKind,
+    StackConfig,
+    VllmRuntime,
+)
+from infra.gpus import GIB, UnknownGpuError, find_gpu
+from infra.quantity import bytes_of
 from infra.rollout import free_devices
+
+# Python with torch and transformers keeps three quarters of a GiB on a CPU (CPU_PROCESS_BYTES of the plan, measured); CUDA and
+# its libraries come on top. Less than this ends at the import, and more is usual.
+GPU_PROCESS_BYTES = GIB
 
 
 def known_gpu(pool: GpuPool) -> Iterator[Contradiction]:
@@ -94,6 +109,24 @@ def vllm_device(model: Model) -> Iterator[Contradiction]:
     if isinstance(model.runtime, VllmRuntime) and not model.gpus.count:
         remedy = "Set gpus.count and gpus.pool, or serve on the CPU with runtime.kind transformers."
         yield Contradiction("gpus.count", 0, "gives no GPU to runtime vllm, whose stock image needs one", remedy)
+
+
+def host_memory(runtime: RuntimeKind, gpus: Gpus, resources: Resources) -> Iterator[Contradiction]:
+    """Less memory of the node than the processes of a server on GPUs take before they have loaded anything."""
+    # One for each GPU; vLLM answers requests in one more.
+    processes = gpus.count + isinstance(runtime, VllmRuntime)
+    needed = processes * GPU_PROCESS_BYTES
+    if gpus.count and bytes_of(resources.memory_limit) < needed:
+        said = f"{needed // GIB}Gi"
+        problem = f"is less than the {said} that {processes} process{'es' * (processes > 1)} with CUDA take on the node itself"
+        yield Contradiction("resources.memory_limit", resources.memory_limit, problem, f"Use {said} at least.")
+
+
+def shared_memory(memory_limit: str, shared_memory: str | None) -> Iterator[Contradiction]:
+    """A /dev/shm that may fill the memory: what is in it counts against the limit."""
+    if shared_memory is not None and bytes_of(shared_memory) >= bytes_of(memory_limit):
+        problem = f"leaves nothing of memory_limit = {memory_limit}, against which it counts"
+        yield Contradiction("shared_memory", shared_memory, problem, "Lower it, or raise memory_limit.")
 
 
 def joined_shares(config: StackConfig) -> Iterator[Contradiction]:
@@ -199,6 +232,8 @@ CHECKS = (
     Check(StackConfig, ("device_plugin", "gpu_pools"), runtime_classes),
     Check(StackConfig, (), pools),
     Check(Model, (), vllm_device),
+    Check(Model, ("runtime", "gpus", "resources"), host_memory),
+    Check(Resources, ("memory_limit", "shared_memory"), shared_memory),
     Check(StackConfig, (), joined_shares),
     Check(StackConfig, (), slices),
     Check(StackConfig, (), one_profile),
