@@ -13,7 +13,6 @@ from infra.plan.cost import GpuCost, gpu_cost
 from infra.plan.fit.candidate import DEFAULT_MEMORY_SHARE, FitRequest
 from infra.plan.fit.check import Fit, check_fit
 from infra.plan.fit.memory import MIB
-from infra.plan.fit.number_format import Method
 from infra.plan.model_files import read_config
 from infra.plan.timing import ColdStart, cold_start
 from infra.project import ROOT
@@ -78,9 +77,6 @@ def _fit(config: StackConfig, key: str, model: Model, root: Path) -> tuple[Fit |
 def _request(config: StackConfig, model: Model, files: Mapping[str, object]) -> FitRequest:
     runtime, server = model.runtime, model.server
     vllm = runtime if isinstance(runtime, VllmRuntime) else None
-    # What a compressed-tensors checkpoint is quantised to stands in its own config.json.
-    named = vllm.quantization if vllm else None
-    quantization: Method | None = None if named == "compressed-tensors" else named
     return FitRequest(
         config=files,
         runtime="vllm" if vllm else "transformers",
@@ -90,7 +86,7 @@ def _request(config: StackConfig, model: Model, files: Mapping[str, object]) -> 
         max_running_requests=server.max_running_requests,
         max_model_len=server.max_model_len,
         dtype=None if server.dtype == "auto" else server.dtype,
-        quantization=quantization,
+        quantization=vllm.quantization if vllm else None,
         kv_cache_dtype=vllm.kv_cache_dtype if vllm else "auto",
         shares=shares_of(config.device_plugin),
         kv_cache_bytes=_kv_cache_bytes(model),

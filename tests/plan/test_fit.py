@@ -69,6 +69,12 @@ GPT_OSS: Config = LLAMA_8B | {
 }
 MXFP4: Config = {"quantization_config": {"quant_method": "mxfp4"}}
 FP8: Config = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+TENSORS: Config = {
+    "quantization_config": {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": {"weights": {"type": "float", "num_bits": 8}}},
+    }
+}
 AWQ: Config = {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}
 
 
@@ -232,6 +238,27 @@ def test_the_number_format_decides_the_size() -> None:
         (request(LLAMA_8B, "T4", quantization="fp8"), "error", "runtime.quantization", "fp8", "T4 cannot compute"),
         (request(LLAMA_8B, quantization="awq"), "error", "runtime.quantization", "awq", "takes a checkpoint"),
         (request(LLAMA_8B | AWQ, quantization="fp8"), "error", "runtime.quantization", "fp8", "stored as awq"),
+        (
+            request(LLAMA_8B | TENSORS, quantization="fp8"),
+            "error",
+            "runtime.quantization",
+            "fp8",
+            "stored as compressed-tensors",
+        ),
+        (
+            request(LLAMA_8B | FP8, quantization="compressed-tensors"),
+            "error",
+            "runtime.quantization",
+            "compressed-tensors",
+            "stored as fp8",
+        ),
+        (
+            request(LLAMA_8B, quantization="compressed-tensors"),
+            "error",
+            "runtime.quantization",
+            "compressed-tensors",
+            "takes a checkpoint",
+        ),
         # Our runtime.
         (
             request(LLAMA_8B | AWQ, runtime="transformers"),
@@ -367,8 +394,10 @@ def test_what_cannot_be_told_is_said(config: Config, severity: str, key: str, sa
 )
 def test_compressed_tensors_are_read(scheme: Config, method: str) -> None:
     stored = {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": scheme}}}
-    fit = check_fit(request(LLAMA_8B | {"quantization_config": stored}, quantization="mxfp4"))
-    assert f"stored as {method}" in fit.findings[0].problem
+    fit = check_fit(request(LLAMA_8B | {"quantization_config": stored}, runtime="transformers"))
+    assert f"does not compute with {method} weights" in fit.findings[0].problem
+    fit = check_fit(request(LLAMA_8B | {"quantization_config": stored}, quantization="compressed-tensors"))
+    assert Severity.ERROR not in {finding.severity for finding in fit.findings}
     plain = check_fit(request(LLAMA_8B)).memory
     assert fit.memory is not None
     assert plain is not None

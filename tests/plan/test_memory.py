@@ -26,7 +26,7 @@ from infra.plan.fit.memory import (
     overhead_bytes,
     weight_bytes,
 )
-from infra.plan.fit.number_format import Quantization, while_loading
+from infra.plan.fit.number_format import WHILE_LOADING, Quantization
 from infra.plan.fit.runtimes import RUNTIMES, RuntimeName
 from service.engine import memory as server_memory
 from service.engine.engine import STEP_TOKENS
@@ -145,7 +145,7 @@ def test_scales_count(quantization: Quantization, expected: int) -> None:
 def test_embedding_and_head_are_not_quantised() -> None:
     kept = 2 * 128256 * 4096 * 2
     plain = weight_bytes(replica(LLAMA))
-    eight_bits = weight_bytes(replica(LLAMA, quantization=while_loading("fp8")))
+    eight_bits = weight_bytes(replica(LLAMA, quantization=WHILE_LOADING["fp8"]))
     assert eight_bits == pytest.approx(kept + (plain - kept) / 2, rel=0.001)
 
 

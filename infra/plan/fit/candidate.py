@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from infra.gpus import Accelerator
 from infra.plan.fit.architecture import Architecture
 from infra.plan.fit.memory import Memory, Replica, budget_bytes, longest_request, measure, weight_bytes
-from infra.plan.fit.number_format import CacheDtype, Dtype, Method, Quantization, while_loading
+from infra.plan.fit.number_format import WHILE_LOADING, CacheDtype, Dtype, Quantization, QuantizationName
 from infra.plan.fit.runtimes import LARGE_GPU_BYTES, RUNTIMES, RuntimeName, RuntimeRules
 
 # What vLLM is told to fill of a GPU's memory.
@@ -32,7 +32,7 @@ class FitRequest:
     """Of the pod; compared with where there is no GPU."""
     dtype: Dtype | None = None
     """None: that of the checkpoint."""
-    quantization: Method | None = None
+    quantization: QuantizationName | None = None
     """None: that of the checkpoint, or none."""
     kv_cache_dtype: CacheDtype = "auto"
     """What vLLM keeps keys and values in; our server keeps them in the model's number format."""
@@ -111,7 +111,7 @@ class Candidate:
             return None
         if self.published is not None:
             return self.published
-        return while_loading(self.request.quantization) if self.request.quantization is not None else None
+        return WHILE_LOADING.get(self.request.quantization or "")
 
     @property
     def replica(self) -> Replica:

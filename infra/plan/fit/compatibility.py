@@ -50,22 +50,21 @@ def _number_format(candidate: Candidate) -> Iterator[Finding]:
 
 def _quantization(candidate: Candidate) -> Iterator[Finding]:
     asked, stored = candidate.request.quantization, candidate.published
-    method = stored.method if stored is not None else asked
-    if method is None:
+    if asked is None and stored is None:
         return
-    if asked is not None and stored is not None and asked != stored.method:
+    if asked is not None and stored is not None and asked != stored.name:
         remedy = "Leave it out: the runtime reads it from the checkpoint."
-        yield error(keys.QUANTIZATION, asked, f"the checkpoint is stored as {stored.method}", remedy)
+        yield error(keys.QUANTIZATION, asked, f"the checkpoint is stored as {stored.name}", remedy)
     elif not candidate.runtime.quantizes:
-        yield _without_quantization(candidate, method)
-    elif stored is None and method not in WHILE_LOADING:
+        yield _without_quantization(candidate, stored.method if stored is not None else asked)
+    elif candidate.quantization is None:
         problem = "takes a checkpoint that was quantised so, and this one is not"
-        yield error(keys.QUANTIZATION, method, problem, f"Name such a checkpoint, or use {' or '.join(WHILE_LOADING)}.")
+        yield error(keys.QUANTIZATION, asked, problem, f"Name such a checkpoint, or use {' or '.join(WHILE_LOADING)}.")
     else:
-        yield from _kernels(candidate, method)
+        yield from _kernels(candidate, candidate.quantization.method)
 
 
-def _without_quantization(candidate: Candidate, method: Method) -> Finding:
+def _without_quantization(candidate: Candidate, method: str | None) -> Finding:
     runtime = candidate.request.runtime
     if candidate.published is not None and method == "mxfp4":
         problem = (

@@ -18,8 +18,8 @@ FP8_BYTES = 1
 
 Method = Literal["fp8", "int8", "awq", "gptq", "int4", "mxfp4", "bitsandbytes"]
 METHODS: tuple[Method, ...] = get_args(Method)
-# The bits of a weight, of the methods with which vLLM quantises while it loads.
-WHILE_LOADING: Mapping[Method, int] = {"fp8": 8, "bitsandbytes": 4}
+# What vLLM is told, as its users write it; what a compressed-tensors checkpoint is quantised to stands in the checkpoint.
+QuantizationName = Literal["fp8", "awq", "gptq", "bitsandbytes", "compressed-tensors"]
 
 # What is quantised: the matrices of the layers. Embedding, head, routers, norms and biases stay as they are.
 LAYERS: frozenset[Part] = frozenset({"attention", "network", "experts"})
@@ -52,8 +52,8 @@ class Quantization:
     """Inputs that share a scale (awq, gptq, int4); all of them when None."""
     block: tuple[int, int] | None = None
     """Outputs and inputs that share a scale (fp8); the whole matrix when None."""
-    published: bool = False
-    """Whether the checkpoint is stored so; otherwise the runtime quantises while it loads."""
+    name: str | None = None
+    """What the checkpoint calls it (``quant_method``); None where the runtime quantises while it loads."""
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -91,9 +91,11 @@ class UnknownQuantization:
     method: str
 
 
-def while_loading(method: Method) -> Quantization | None:
-    """What vLLM makes of a checkpoint that is not quantised when it is told this method; None where it makes nothing."""
-    return Quantization(method=method, bits=WHILE_LOADING[method]) if method in WHILE_LOADING else None
+# What vLLM makes of a checkpoint that is not quantised, by the name that it is told; of others it makes nothing.
+WHILE_LOADING: Mapping[str, Quantization] = {
+    "fp8": Quantization(method="fp8", bits=8),
+    "bitsandbytes": Quantization(method="bitsandbytes", bits=4),
+}
 
 
 def published_quantization(config: ModelConfig) -> Quantization | UnknownQuantization | None:
@@ -107,13 +109,13 @@ def published_quantization(config: ModelConfig) -> Quantization | UnknownQuantiz
         return None
     method = group.text("quant_method")
     if method == "fp8":
-        return Quantization(method="fp8", bits=8, block=_block(group), published=True)
+        return Quantization(method="fp8", bits=8, block=_block(group), name=method)
     if method == "mxfp4":
-        return Quantization(method="mxfp4", bits=4, published=True)
+        return Quantization(method="mxfp4", bits=4, name=method)
     grouped: tuple[Method, ...] = ("awq", "gptq")
     for known in grouped:
         if method == known:
-            return Quantization(method=known, bits=group.whole("bits", 4), group=_group(group), published=True)
+            return Quantization(method=known, bits=group.whole("bits", 4), group=_group(group), name=method)
     if method == "compressed-tensors":
         return _compressed_tensors(group)
     return UnknownQuantization(method=method)
@@ -131,7 +133,8 @@ def _compressed_tensors(group: ModelConfig) -> Quantization | UnknownQuantizatio
     if (kind, bits) not in methods:
         return UnknownQuantization(method=f"compressed-tensors {kind}{bits}")
     method = methods[kind, bits]
-    return Quantization(method=method, bits=bits, group=_group(weights) if method == "int4" else None, published=True)
+    inputs = _group(weights) if method == "int4" else None
+    return Quantization(method=method, bits=bits, group=inputs, name="compressed-tensors")
 
 
 def _block(group: ModelConfig) -> tuple[int, int] | None:
