@@ -182,6 +182,8 @@ def test_what_would_fit_of_a_shared_gpu_is_fewer_pods_on_it() -> None:
         in only(check_fit(asked), Severity.ERROR).remedy
     )
     assert check_fit(replace(asked, shares=4, memory_share=0.24)).verdict is Verdict.FITS
+    alone = only(check_fit(replace(asked, gpu=find_gpu("L4"), shares=2)), Severity.ERROR).remedy
+    assert "device_plugin.sharing none with runtime.gpu_memory_utilization 0.9; or" in alone
 
 
 def test_too_small_a_cache_is_told_with_the_size_that_holds_the_requests() -> None:

@@ -118,7 +118,7 @@ def host_memory(runtime: RuntimeKind, gpus: Gpus, resources: Resources) -> Itera
     needed = processes * GPU_PROCESS_BYTES
     if gpus.count and bytes_of(resources.memory_limit) < needed:
         said = f"{needed // GIB}Gi"
-        problem = f"is less than the {said} that {processes} process{'es' * (processes > 1)} with CUDA take on the node itself"
+        problem = f"is less than {said}, what the server takes on the node itself ({processes} x Python with CUDA)"
         yield Contradiction("resources.memory_limit", resources.memory_limit, problem, f"Use {said} at least.")
 
 

@@ -14,3 +14,4 @@ MEMORY_SHARE = "runtime.gpu_memory_utilization"
 MEMORY = "resources.memory_limit"
 # Of the whole stack.
 SHARES = "device_plugin.shares"
+SHARING = "device_plugin.sharing"

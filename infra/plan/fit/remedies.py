@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from infra.gpus import GIB, GPUS, Accelerator, Gpu, MigProfile, computes_fp8
 from infra.plan.fit import keys
-from infra.plan.fit.candidate import Candidate, FitRequest
+from infra.plan.fit.candidate import DEFAULT_MEMORY_SHARE, Candidate, FitRequest
 from infra.plan.fit.compatibility import works
 from infra.plan.fit.memory import MIB, largest_share
 
@@ -113,11 +113,12 @@ def _more_or_bigger(candidate: Candidate, requests: int) -> Iterator[Change]:
 
 def _fewer_shares(candidate: Candidate, gpu: Accelerator, requests: int) -> Iterator[Change]:
     for shares in range(candidate.request.shares - 1, 0, -1):
-        text, request = f"{keys.SHARES} {shares}", replace(candidate.request, shares=shares)
+        share = DEFAULT_MEMORY_SHARE if shares == 1 else largest_share(gpu.memory_bytes, shares)
+        text, request = f"{keys.SHARES} {shares}", replace(candidate.request, shares=shares, memory_share=share)
+        if shares == 1:
+            text = f"{keys.SHARING} none"
         if candidate.runtime.fills_a_share:
-            share = largest_share(gpu.memory_bytes, shares)
             text += f" with {keys.MEMORY_SHARE} {share:g}"
-            request = replace(request, memory_share=share)
         if _holds(candidate, request, requests):
             yield Change(text=text, request=request)
             return
