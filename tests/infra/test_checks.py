@@ -59,9 +59,6 @@ def counted(**exposure: str) -> Group:
     return chat(scaling=scaling, exposure={**INGRESS, **exposure}, **KEYS)
 
 
-def also(**keys: object) -> Group:
-    """A second model like the first."""
-    return {"models": {"chat": keys, "code": {**SOUND["models"]["chat"], **keys}}}
 def also(second: Group | None = None, **keys: object) -> Group:
     """A second model like the first, or with other changes."""
     return {"models": {"chat": keys, "code": {**SOUND["models"]["chat"], **(second or keys)}}}
@@ -295,6 +292,8 @@ def test_a_query_of_ones_own_gives_one_series(query: str, taken: bool) -> None:
 def test_a_host_without_time_zones_refuses_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoneinfo, "available_timezones", set)
     parse(changed(evening(timezone="Europe/Belin")))
+
+
 def test_models_of_different_pools_have_slices_of_different_sizes_under_one_name() -> None:
     pools = {"gpu_pools": {"l4": {"gpu": "A30", "total": 4}, "l40": {"gpu": "L4", "total": 4}}}
     parse(changed({**pools, **SINGLE, **also(**ON_SLICES, second={"gpus": {"count": 1, "pool": "l40"}})}))
@@ -327,6 +326,7 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
     ],
     ids=[
         "a cache is room",
+        "little memory on a CPU",
         "vLLM's queue has no end",
         "one key for vLLM",
         "two keys",
@@ -340,10 +340,6 @@ def test_slices_that_a_pool_has_are_not_refused() -> None:
         "one node in place",
         "a surge without cache",
         "a surge that may stay on its node",
-        "little memory on a CPU",
-        "vLLM's queue has no end",
-        "one key for vLLM",
-        "two keys",
         "no tail",
     ],
 )

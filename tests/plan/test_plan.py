@@ -257,6 +257,8 @@ def test_a_surge_on_a_volume_of_one_node_is_told() -> None:
     surge = {"chat/scaling/max_replicas": 1, "chat/placement": {"rollout": "surge"}, "gpu_pools/small/total": 2}
     told = {finding.key: finding for finding in of("dev", {"chat/weights/cache": cache, **surge}).warnings}
     assert "update that surges" in told["models.chat.weights.cache.access_mode"].problem
+
+
 def test_pods_that_share_a_gpu_have_a_part_of_its_memory_each() -> None:
     quarter = {**SHARED, "device_plugin/shares": 4}
     vllm = {**VLLM, "gpu_memory_utilization": 0.23}
