@@ -10,7 +10,7 @@ from typing import Any, Literal
 from infra.config.checks import CHECKS
 from infra.config.parsing import NAMES, RULES, Rules, tagged
 from infra.config.schema import StackConfig
-from infra.plan import cost, examples, exposure, nodes, rollouts, shares, timing, volumes
+from infra.plan import cost, examples, exposure, ineffective, nodes, rollouts, shares, timing, volumes
 from infra.plan.fit import check as fit
 from infra.project import ROOT
 
@@ -27,6 +27,7 @@ PLAN = (
     volumes.findings,
     nodes.findings,
     exposure.findings,
+    ineffective.findings,
     examples.findings,
 )
 

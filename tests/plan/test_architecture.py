@@ -181,19 +181,29 @@ def test_a_short_group_means_the_familys_defaults(build: Build) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "keys", "tokens"),
+    ("family", "keys", "tokens", "stretched"),
     [
-        ("llama", {}, 256),
-        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, 512),
-        ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 256),
-        ("qwen2", {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}}, 1024),
-        ("gpt_oss", {"rope_scaling": {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64}}, 256),
-        ("gemma3_text", {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 256),
+        ("llama", {}, 256, 256),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, 256, 512),
+        ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 256, 256),
+        (
+            "qwen2",
+            {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}},
+            1024,
+            1024,
+        ),
+        (
+            "gpt_oss",
+            {"rope_scaling": {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64}},
+            256,
+            256,
+        ),
+        ("gemma3_text", {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 256, 256),
     ],
 )
-def test_scaled_positions_stretch_the_limit(family: str, keys: Config, tokens: int) -> None:
+def test_scaled_positions_stretch_the_limit(family: str, keys: Config, tokens: int, stretched: int) -> None:
     read = architecture(config_of(family) | keys)
-    assert (read.context_tokens, read.stretched_context_tokens) == (256, tokens)
+    assert (read.context_tokens, read.stretched_context_tokens) == (tokens, stretched)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ OTHER_GROUPS = ("vision_config", "audio_config", "speech_config", "projector_con
 # The model_type that such a group means when it leaves it out.
 TEXT_TYPES: Mapping[str, str] = {"gemma3": "gemma3_text", "mistral3": "mistral"}
 
-# Ways of stretching rotary positions that make the model's limit longer by their factor.
+# Ways of stretching rotary positions that make the model's limit longer by their factor; YaRN does by that of another limit.
 STRETCHING = ("linear", "dynamic")
-STRETCHING_ORIGINAL = "yarn"
+YARN = "yarn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,9 @@ class Architecture:
     hidden: int
     vocabulary: int
     context_tokens: int
-    """Tokens of prompt and answer that the model was made for."""
+    """Tokens of prompt and answer that the model was made for, or that YaRN stretches it to."""
     stretched_context_tokens: int
-    """The same with what ``rope_scaling`` adds."""
+    """The same with whatever ``rope_scaling`` adds."""
     attention: Attention
     width: int
     """Inner width of the network of layers without experts; 0 where all have experts."""
@@ -181,7 +181,7 @@ class _Reader:
             model_type=self.model_type,
             hidden=self.hidden,
             vocabulary=self.vocabulary,
-            context_tokens=self.size("max_position_embeddings"),
+            context_tokens=self.context_tokens(),
             stretched_context_tokens=self.stretched_context_tokens(),
             attention=self.attention,
             width=self.width,
@@ -255,18 +255,24 @@ class _Reader:
         # GPT-2 leaves it out for four times the hidden width.
         return self.config.whole(key, 4 * self.hidden if self.family.learned_positions else None)
 
-    def stretched_context_tokens(self) -> int:
+    def context_tokens(self) -> int:
         made_for = self.size("max_position_embeddings")
-        scaling = self.config.group("rope_scaling") or self.config.group("rope_parameters")
-        if scaling is None or not self.family.scaled_positions or not scaling.has("factor"):
+        scaling = self.scaling()
+        if scaling is None or _scaling_kind(scaling) != YARN or not scaling.has("original_max_position_embeddings"):
             return made_for
-        kind = scaling.values.get("rope_type", scaling.values.get("type"))
-        if kind in STRETCHING:
-            return int(made_for * scaling.number("factor"))
-        if kind == STRETCHING_ORIGINAL and scaling.has("original_max_position_embeddings"):
-            stretched = scaling.whole("original_max_position_embeddings") * scaling.number("factor")
-            return max(made_for, int(stretched))
-        return made_for
+        return max(made_for, int(scaling.whole("original_max_position_embeddings") * scaling.number("factor")))
+
+    def stretched_context_tokens(self) -> int:
+        scaling = self.scaling()
+        if scaling is not None and _scaling_kind(scaling) in STRETCHING:
+            return int(self.size("max_position_embeddings") * scaling.number("factor"))
+        return self.context_tokens()
+
+    def scaling(self) -> ModelConfig | None:
+        """How positions are stretched, where they are."""
+        scaling = self.config.group("rope_scaling") or self.config.group("rope_parameters")
+        stretches = scaling is not None and self.family.scaled_positions and scaling.has("factor")
+        return scaling if stretches else None
 
     def windows(self) -> tuple[int | None, ...]:
         # Null turns windows off; a key that is left out means the family's default.
@@ -378,3 +384,8 @@ class _Reader:
         if self.experts is not None and self.family.experts is not None and self.family.experts.biased:
             biases += sparse * self.experts.count * (ways_in * self.experts.width + self.hidden + 1)
         return biases
+
+
+def _scaling_kind(scaling: ModelConfig) -> object:
+    """Under its newer key or its older one."""
+    return scaling.values.get("rope_type", scaling.values.get("type"))

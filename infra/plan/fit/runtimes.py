@@ -32,7 +32,7 @@ class RuntimeRules:
     splits_by_plan: bool
     """Whether it divides only what transformers' plan for the family divides."""
     stretches_positions: bool
-    """Whether it lets a text be as long as ``rope_scaling`` allows; otherwise ``max_position_embeddings`` is the limit."""
+    """Whether it lets a text be as long as any ``rope_scaling`` allows; otherwise only YaRN's counts."""
     cpu_prefill_tokens: int
     """Prompt tokens in one step."""
     prefill_tokens: int
