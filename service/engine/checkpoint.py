@@ -76,11 +76,20 @@ def longest(config: Any) -> int:
 def read_tokenizer(directory: str) -> Any:
     """
     Raises:
-        UnsupportedModelError: there is no vocabulary, without which transformers makes a tokenizer that knows no text.
+        UnsupportedModelError: there is no vocabulary, without which transformers makes a tokenizer that knows no text; or it
+            has a form that is not read here.
         OSError, ValueError: from transformers, for files that are missing or wrong.
     """
-    tokenizer: Any = AutoTokenizer.from_pretrained(directory)
-    place, names = Path(directory), TOKENIZER_FILES | set(tokenizer.vocab_files_names.values())
+    place = Path(directory)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(directory)
+    except Exception as error:  # its older forms need packages of all kinds
+        if (place / "tokenizer.json").exists():
+            raise
+        raise UnsupportedModelError(
+            f"{directory}: there is no tokenizer.json, and of nothing else a tokenizer: {error}"
+        ) from error
+    names = TOKENIZER_FILES | set(tokenizer.vocab_files_names.values())
     if not any((place / name).exists() for name in names):
         raise UnsupportedModelError(
             f"{directory}: there is none of {', '.join(sorted(names))}; copy the tokenizer's files of the model that this one "
@@ -105,9 +114,17 @@ def read_network(directory: str, config: Any, **options: Any) -> Any:
         kind = AutoModelForImageTextToText  # it writes text without an image as well
     else:
         raise UnsupportedModelError(f"models of the kind {config.model_type} do not write text")
-    network, told = kind.from_pretrained(
-        directory, config=config, use_safetensors=True, output_loading_info=True, **options
-    )
+    try:
+        network, told = kind.from_pretrained(
+            directory, config=config, use_safetensors=True, output_loading_info=True, **options
+        )
+    except ImportError as error:
+        method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+        if method is None:
+            raise
+        raise UnsupportedModelError(
+            f"{config.model_type}: weights that are quantised as {method} are not served; vLLM does: {error}"
+        ) from error
     name = type(network).__name__
     if missing := sorted(told["missing_keys"]):
         raise UnsupportedModelError(

@@ -92,6 +92,20 @@ def test_directory_without_vocabulary_is_refused(directory: Path) -> None:
         checkpoint.read_tokenizer(str(directory))
 
 
+def test_tokenizer_of_an_older_form_is_told_from_one_that_is_missing(directory: Path) -> None:
+    (directory / "tokenizer.json").rename(directory / "tokenizer.model")
+    (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+    with pytest.raises(UnsupportedModelError, match=r"no tokenizer\.json"):
+        checkpoint.read_tokenizer(str(directory))
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_quantised_weights_are_refused_by_their_method(directory: Path, method: str) -> None:
+    quantised = {"quant_method": method, "bits": 4, "group_size": 128}
+    with pytest.raises(UnsupportedModelError, match=f"quantised as {method} are not served; vLLM does"):
+        read(configured(directory, quantization_config=quantised))
+
+
 def test_adapter_is_refused_as_one(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UnsupportedModelError, match="is an adapter; merge it"):
