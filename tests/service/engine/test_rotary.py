@@ -10,33 +10,22 @@ from tests.service.engine.networks import CONTEXT, Packed, generated, network
 
 FIRST = 64  # tokens of context for which the model was trained first
 HALF_HEAD = 8
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "short_factor": [1.0] * HALF_HEAD,
+    "long_factor": [4.0] * HALF_HEAD,
+    "original_max_position_embeddings": FIRST,
+}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "longrope": (
-        "phi3",
-        {
-            "original_max_position_embeddings": FIRST,
-            "rope_parameters": {
-                "rope_type": "longrope",
-                "rope_theta": 10_000.0,
-                "short_factor": [1.0] * HALF_HEAD,
-                "long_factor": [4.0] * HALF_HEAD,
-                "original_max_position_embeddings": FIRST,
-            },
-        },
-    ),
+    "longrope": ("phi3", {"original_max_position_embeddings": FIRST, "rope_parameters": LONGROPE}),
     "longrope of some layers": (
         "gemma3_text",
         {
             "sliding_window": 12,
             "rope_parameters": {
                 "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
-                "full_attention": {
-                    "rope_type": "longrope",
-                    "rope_theta": 10_000.0,
-                    "short_factor": [1.0] * HALF_HEAD,
-                    "long_factor": [4.0] * HALF_HEAD,
-                    "original_max_position_embeddings": FIRST,
-                },
+                "full_attention": LONGROPE,
             },
             "layer_types": ["sliding_attention", "full_attention", "full_attention"],
         },
