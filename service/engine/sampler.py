@@ -39,7 +39,7 @@ class Choice:
 class Chooser:
     """What choosing depends on in one request, besides the scores: its options, its tokens so far and its random numbers.
 
-    One number is drawn per token, so what else runs changes nothing.
+    The numbers are its own, so what else runs changes nothing.
     """
 
     def __init__(
@@ -152,7 +152,8 @@ def draw(scores: torch.Tensor, choosers: Sequence[Chooser]) -> Drawn:
     best, likeliest = scores.max(-1)
     try:
         tokens = _choose(scores, likeliest, choosers)
-    except Exception:  # one of them is to blame, or all of them need too much memory at once
+    # One of them is to blame, or all need too much memory at once. Those that had drawn already draw with later numbers.
+    except Exception:
         tokens = likeliest.clone()
         for row, chooser in enumerate(choosers):
             own = slice(row, row + 1)

@@ -34,6 +34,10 @@ LONG_STORY = {**STORY, "max_tokens": 500}
 ENDLESS = {**STORY, "max_tokens": 1900, "n": 4}
 
 
+# Long enough that what is sent in parts is not received in one.
+APART_SECONDS = 0.02
+
+
 def kept_alive(server: ServerProcess) -> http.client.HTTPConnection:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request("GET", "/v1/models")
@@ -57,7 +61,7 @@ def test_offer_of_another_protocol_is_passed_over(server: ServerProcess, parts: 
         for _ in range(2):  # one connection serves several
             for start, end in pairwise([0, *places, len(head), len(sent)]):
                 connection.sendall(sent[start:end])
-                time.sleep(0.02)
+                time.sleep(APART_SECONDS)
             answer = http.client.HTTPResponse(connection)
             answer.begin()
             assert answer.status == 200, answer.read()
